@@ -1,0 +1,155 @@
+//! HMAC-SHA256 (RFC 2104, FIPS 198-1) with a prepared key, and its 32-byte result.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// An HMAC-SHA256 key with its two key blocks already hashed: a MAC over a short message costs two
+/// compressions in place of four. Zeroised when dropped; its `Debug` shows nothing.
+#[derive(Clone)]
+pub struct MacKey(Hmac<Sha256>);
+
+impl MacKey {
+    /// Prepares a key of any length (RFC 2104, section 2: longer than 64 bytes is hashed first).
+    #[must_use]
+    pub fn new(key: &[u8]) -> Self {
+        match Hmac::new_from_slice(key) {
+            Ok(prepared) => Self(prepared),
+            Err(_) => unreachable!("HMAC takes keys of every length"),
+        }
+    }
+
+    /// The MAC of all `parts`, one after the other.
+    #[must_use]
+    pub fn mac(&self, parts: &[&[u8]]) -> Tag {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        Tag(mac.finalize().into_bytes().into())
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacKey(…)")
+    }
+}
+
+/// 32 bytes of HMAC-SHA256. Equality is in constant time and gives a [`subtle::Choice`]; there is no `==`.
+#[derive(Clone, Copy)]
+pub struct Tag([u8; 32]);
+
+impl Tag {
+    /// A tag from its bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads 64 hexadecimal digits, either case. `None` for any other length or alphabet.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        decode_hex(text.as_bytes(), &mut bytes)?;
+        Some(Self(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first 8 bytes, as guide 1's challenges carry them.
+    #[must_use]
+    pub fn first8(&self) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// The first 16 bytes.
+    #[must_use]
+    pub fn first16(&self) -> [u8; 16] {
+        let mut first = [0; 16];
+        first.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
+        first
+    }
+
+    /// 64 lower-case hexadecimal digits.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        encode_hex(&self.0)
+    }
+}
+
+impl ConstantTimeEq for Tag {
+    fn ct_eq(&self, other: &Self) -> subtle::Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An expected MAC in a log would be an oracle.
+        f.write_str("Tag(…)")
+    }
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+#[must_use]
+pub fn encode_hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Fills `to` from exactly `2 * to.len()` hexadecimal digits of either case; `None` for anything else.
+#[must_use]
+pub fn decode_hex(text: &[u8], to: &mut [u8]) -> Option<()> {
+    if text.len() != to.len() * 2 {
+        return None;
+    }
+    for (byte, pair) in to.iter_mut().zip(text.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *byte = nibble(*high)? << 4 | nibble(*low)?;
+    }
+    Some(())
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_neither_key_nor_tag() {
+        let key = MacKey::new(b"a key that must not be seen anywhere");
+        let tag = key.mac(&[b"message"]);
+        assert_eq!(format!("{key:?} {tag:?}"), "MacKey(…) Tag(…)");
+    }
+
+    #[test]
+    fn parts_are_one_message() {
+        let key = MacKey::new(b"k");
+        assert!(bool::from(key.mac(&[b"ab", b"", b"c"]).ct_eq(&key.mac(&[b"abc"]))));
+    }
+
+    #[test]
+    fn hex_takes_either_case_and_nothing_else() {
+        let tag = Tag::from_bytes([0xab; 32]);
+        assert!(bool::from(Tag::from_hex(&"aB".repeat(32)).unwrap().ct_eq(&tag)));
+        for wrong in ["", &"ab".repeat(31), &"ab".repeat(33), &"ag".repeat(32), &"é".repeat(32)] {
+            assert!(Tag::from_hex(wrong).is_none(), "{wrong}");
+        }
+    }
+}

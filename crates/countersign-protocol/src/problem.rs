@@ -1,0 +1,173 @@
+//! Errors on the wire: `application/problem+json` (RFC 9457). Informative about the protocol, uniform about
+//! credentials.
+
+use serde::Serialize;
+
+use crate::refusal::Malformed;
+
+/// The media type (RFC 9457, section 3).
+pub const MEDIA_TYPE: &str = "application/problem+json";
+/// What every `type` begins with; the rest is [`Problem::name`].
+pub const TYPE_PREFIX: &str = "urn:countersign:problem:";
+
+/// What went wrong, as far as the other side is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// 400: the form of the request.
+    Malformed(Malformed),
+    /// 400: two ways of authenticating in one request.
+    TwoMethods,
+    /// 400: a protocol that this server does not speak.
+    UnsupportedProtocol,
+    /// 401: nothing to authenticate with.
+    CredentialsRequired,
+    /// 401: a challenge to answer.
+    ChallengeRequired,
+    /// 401: one of the headers that belong together is missing.
+    MissingComponent(&'static str),
+    /// 401: the challenge is too old.
+    ChallengeExpired,
+    /// 401: the challenge is not ours for this key.
+    ChallengeInvalid,
+    /// 401: the challenge was used; said only to who signed it rightly.
+    ChallengeUsed,
+    /// 401: whatever is wrong with key or signature.
+    AuthenticationFailed,
+    /// 401: the token is not good (any more).
+    SessionInvalid,
+    /// 404: no such path on this listener.
+    NotFound,
+    /// 405: the endpoints take POST only.
+    MethodNotAllowed,
+    /// 429.
+    RateLimited {
+        /// Seconds, as in `Retry-After` (RFC 9110, section 10.2.3).
+        retry_after: u64,
+    },
+    /// 503: this server cannot decide now.
+    Unavailable,
+    /// 502: the service behind does not answer.
+    UpstreamUnreachable,
+    /// 504: the service behind takes too long.
+    UpstreamTimeout,
+}
+
+impl Problem {
+    /// The last part of `type`: stable.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::TwoMethods => "two-methods",
+            Self::UnsupportedProtocol => "unsupported-protocol",
+            Self::CredentialsRequired => "credentials-required",
+            Self::ChallengeRequired => "challenge-required",
+            Self::MissingComponent(_) => "missing-component",
+            Self::ChallengeExpired => "challenge-expired",
+            Self::ChallengeInvalid => "challenge-invalid",
+            Self::ChallengeUsed => "challenge-used",
+            Self::AuthenticationFailed => "authentication-failed",
+            Self::SessionInvalid => "session-invalid",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::Unavailable => "unavailable",
+            Self::UpstreamUnreachable => "upstream-unreachable",
+            Self::UpstreamTimeout => "upstream-timeout",
+        }
+    }
+
+    /// The HTTP status code.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Malformed(_) | Self::TwoMethods | Self::UnsupportedProtocol => 400,
+            Self::CredentialsRequired
+            | Self::ChallengeRequired
+            | Self::MissingComponent(_)
+            | Self::ChallengeExpired
+            | Self::ChallengeInvalid
+            | Self::ChallengeUsed
+            | Self::AuthenticationFailed
+            | Self::SessionInvalid => 401,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RateLimited { .. } => 429,
+            Self::UpstreamUnreachable => 502,
+            Self::Unavailable => 503,
+            Self::UpstreamTimeout => 504,
+        }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub const fn title(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "Correct the form of the request",
+            Self::TwoMethods => "Send one kind of credentials only: a token, or an API key in one place",
+            Self::UnsupportedProtocol => "Use the profile shared-secret or api-key with this server",
+            Self::CredentialsRequired => {
+                "Authenticate: send X-API-Key to get a challenge, or a token from /verify_challenge"
+            }
+            Self::ChallengeRequired => {
+                "Sign the challenge: repeat the request with X-API-Key, X-Challenge and X-Signature"
+            }
+            Self::MissingComponent(_) => "Send X-API-Key, X-Challenge and X-Signature together",
+            Self::ChallengeExpired => "Sign a fresh challenge: this one has expired",
+            Self::ChallengeInvalid => {
+                "Sign a challenge that this server gave for this API key a moment ago"
+            }
+            Self::ChallengeUsed => "Sign a fresh challenge: this one has been used",
+            Self::AuthenticationFailed => {
+                "Check API key, secret and profile with the operator of this service, who finds the exact reason under this request id"
+            }
+            Self::SessionInvalid => "Authenticate again: the token is not valid here and now",
+            Self::NotFound => "Check the path",
+            Self::MethodNotAllowed => "Use POST",
+            Self::RateLimited { .. } => "Wait for the seconds in Retry-After",
+            Self::Unavailable => "Try again later: the server cannot decide on this request now",
+            Self::UpstreamUnreachable => "Try again later: the service behind this gateway does not answer",
+            Self::UpstreamTimeout => "Try again later: the service behind this gateway takes too long",
+        }
+    }
+
+    /// What exactly is wrong, where that says nothing about credentials.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::Malformed(malformed) => Some(malformed.to_string()),
+            Self::MissingComponent(name) => Some(format!("{name} is missing")),
+            _ => None,
+        }
+    }
+
+    /// The JSON body.
+    #[must_use]
+    pub fn body(&self, request_id: &str, challenge: Option<(&str, u64)>) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            detail: Option<String>,
+            request_id: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            challenge: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            expires_in: Option<u64>,
+        }
+        let body = Body {
+            r#type: format!("{TYPE_PREFIX}{}", self.name()),
+            title: self.title(),
+            status: self.status(),
+            detail: self.detail(),
+            request_id,
+            challenge: challenge.map(|(challenge, _)| challenge),
+            expires_in: challenge.map(|(_, seconds)| seconds),
+        };
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+}

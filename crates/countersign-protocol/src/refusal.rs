@@ -1,0 +1,215 @@
+//! The exact reason why an attempt failed. It goes to the audit trail; the other side gets the coarser
+//! [`Problem`] made from it.
+
+use crate::problem::Problem;
+use crate::token::TokenError;
+
+/// What is wrong with the form of a request. Never repeats bytes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// A header that may come once came more often.
+    #[error("the header {0} may come only once")]
+    RepeatedHeader(&'static str),
+    /// A header's value has the wrong length or alphabet.
+    #[error("the header {0} does not have the form that the protocol gives it")]
+    HeaderValue(&'static str),
+    /// A body over the limit.
+    #[error("the body is longer than 4096 bytes")]
+    BodyTooLarge,
+    /// The body did not arrive in time or was cut off.
+    #[error("the body did not arrive in full and in time")]
+    BodyIncomplete,
+    /// Not UTF-8 (RFC 8259, section 8.1).
+    #[error("the body is not UTF-8")]
+    BodyNotUtf8,
+    /// Not a JSON object.
+    #[error("the body is not a JSON object")]
+    BodyNotAnObject,
+    /// Not JSON.
+    #[error("the body is not JSON: line {line}, column {column}")]
+    BodySyntax {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+    /// JSON, with an unknown, missing, repeated or wrongly typed member.
+    #[error("the body has an unknown, missing, repeated or wrongly typed member: line {line}, column {column}")]
+    BodyMembers {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+    /// A member's value has the wrong length or alphabet.
+    #[error("the member {0} does not have the form that the protocol gives it")]
+    Member(&'static str),
+    /// The body comes with a query or transfer that the endpoints do not take.
+    #[error("no API key: send it as the header X-API-Key or as the member apiKey")]
+    NoKey,
+}
+
+/// Why an attempt was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The request's form is wrong.
+    Malformed(Malformed),
+    /// A token and an API key, or a key in the header and one in the body.
+    TwoMethods,
+    /// The body names a protocol that this version does not speak.
+    UnsupportedProtocol,
+    /// No credentials at all on a protected route.
+    NoCredentials,
+    /// A signature or a challenge without a key.
+    MissingKey,
+    /// The key came alone: the first step of guide 1.
+    ChallengeSent,
+    /// The key came with only one of `X-Challenge` and `X-Signature`; this one is missing.
+    MissingHeader(&'static str),
+    /// A challenge of ours, answered too late.
+    ChallengeExpired,
+    /// A challenge that we did not issue for this key.
+    ChallengeForeign,
+    /// A challenge that was answered before; the signature is right.
+    ChallengeUsed,
+    /// Nobody has this key.
+    UnknownKey,
+    /// It is our own key towards a peer, reflected.
+    OwnKey,
+    /// The key belongs to a peer with another profile.
+    WrongProfile,
+    /// The key is known, the signature is not made with its secret.
+    WrongSignature,
+    /// The token was refused.
+    Token(TokenError),
+    /// The token's credential is not there any more.
+    TokenOrphaned,
+    /// Tokens are switched off here.
+    TokensOff,
+    /// Too many requests or failures.
+    RateLimited {
+        /// Seconds until the next one is taken.
+        retry_after: u64,
+        /// What was counted.
+        scope: Scope,
+    },
+    /// This key has 64 unanswered challenges.
+    TooManyChallenges {
+        /// Seconds until one of them expires.
+        retry_after: u64,
+    },
+    /// The replay log is full; nothing live is evicted, so nothing new is accepted.
+    ReplayLogFull,
+    /// The trail cannot be written, so nothing is accepted.
+    AuditUnavailable,
+}
+
+/// What a rate limit counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scope {
+    /// Requests to the endpoints from one source.
+    Source,
+    /// Requests to the endpoints from one source with one key.
+    Key,
+    /// Failures from one source.
+    SourceFailures,
+    /// Failures from one source with one key.
+    KeyFailures,
+}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl Refusal {
+    /// The reason on the trail and in metrics: stable, lower case.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::TwoMethods => "two-methods",
+            Self::UnsupportedProtocol => "unsupported-protocol",
+            Self::NoCredentials => "no-credentials",
+            Self::MissingKey => "missing-key",
+            Self::ChallengeSent => "challenge-sent",
+            Self::MissingHeader(_) => "missing-header",
+            Self::ChallengeExpired => "challenge-expired",
+            Self::ChallengeForeign => "challenge-foreign",
+            Self::ChallengeUsed => "challenge-used",
+            Self::UnknownKey => "unknown-key",
+            Self::OwnKey => "own-key",
+            Self::WrongProfile => "wrong-profile",
+            Self::WrongSignature => "wrong-signature",
+            Self::Token(TokenError::Form) => "token-form",
+            Self::Token(TokenError::Key) => "token-key",
+            Self::Token(TokenError::Seal) => "token-seal",
+            Self::Token(TokenError::Expired) => "token-expired",
+            Self::TokenOrphaned => "token-orphaned",
+            Self::TokensOff => "tokens-off",
+            Self::RateLimited { scope: Scope::Source, .. } => "rate-limited-source",
+            Self::RateLimited { scope: Scope::Key, .. } => "rate-limited-key",
+            Self::RateLimited { scope: Scope::SourceFailures, .. } => "rate-limited-source-failures",
+            Self::RateLimited { scope: Scope::KeyFailures, .. } => "rate-limited-key-failures",
+            Self::TooManyChallenges { .. } => "too-many-challenges",
+            Self::ReplayLogFull => "replay-log-full",
+            Self::AuditUnavailable => "audit-unavailable",
+        }
+    }
+
+    /// Whether it counts as a failed attempt: what somebody does who guesses, replays or forges. A request
+    /// that is only malformed, early or late does not.
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::ChallengeForeign
+                | Self::ChallengeUsed
+                | Self::UnknownKey
+                | Self::OwnKey
+                | Self::WrongProfile
+                | Self::WrongSignature
+                | Self::Token(TokenError::Form | TokenError::Key | TokenError::Seal)
+        )
+    }
+
+    /// What the other side is told. Unknown key, reflected key, other profile and wrong signature are one and
+    /// the same to it.
+    #[must_use]
+    pub const fn problem(&self) -> Problem {
+        match self {
+            Self::Malformed(malformed) => Problem::Malformed(*malformed),
+            Self::TwoMethods => Problem::TwoMethods,
+            Self::UnsupportedProtocol => Problem::UnsupportedProtocol,
+            Self::NoCredentials => Problem::CredentialsRequired,
+            Self::MissingKey => Problem::MissingComponent("X-API-Key"),
+            Self::ChallengeSent => Problem::ChallengeRequired,
+            Self::MissingHeader(name) => Problem::MissingComponent(name),
+            Self::ChallengeExpired => Problem::ChallengeExpired,
+            Self::ChallengeForeign => Problem::ChallengeInvalid,
+            Self::ChallengeUsed => Problem::ChallengeUsed,
+            Self::UnknownKey | Self::OwnKey | Self::WrongProfile | Self::WrongSignature => {
+                Problem::AuthenticationFailed
+            }
+            Self::Token(_) | Self::TokenOrphaned | Self::TokensOff => Problem::SessionInvalid,
+            Self::RateLimited { retry_after, .. } | Self::TooManyChallenges { retry_after } => {
+                Problem::RateLimited { retry_after: *retry_after }
+            }
+            Self::ReplayLogFull | Self::AuditUnavailable => Problem::Unavailable,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Malformed(malformed) => write!(f, "malformed: {malformed}"),
+            Self::MissingHeader(name) => write!(f, "missing-header: {name}"),
+            other => f.write_str(other.code()),
+        }
+    }
+}

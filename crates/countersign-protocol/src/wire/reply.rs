@@ -1,0 +1,171 @@
+//! Responses of the two endpoints: what our server writes, and what our client takes from a stranger's.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Incoming, printable};
+use crate::identity::ServiceName;
+
+/// The 200 of `/authenticate`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChallengeReply<'a> {
+    /// The challenge to sign.
+    pub challenge: &'a str,
+    /// For how many seconds.
+    pub expires_in: u64,
+}
+
+/// The 200 of `/verify_challenge`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerdictReply<'a> {
+    /// Always true.
+    pub authenticated: bool,
+    /// The name under which the server knows the caller.
+    pub service: &'a ServiceName,
+    /// The bearer token, unless tokens are switched off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<&'a str>,
+    /// For how many seconds the token is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<u64>,
+}
+
+/// A bearer token that a server gave us. Redacted, zeroised.
+#[derive(Clone)]
+pub struct BearerToken(Zeroizing<String>);
+
+impl BearerToken {
+    /// The token, for the `Authorization` header.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(…)")
+    }
+}
+
+/// What a client holds after a handshake.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The token; a stranger's server may give none.
+    pub token: Option<BearerToken>,
+    /// For how many seconds it is good, if the server said so.
+    pub expires_in: Option<u64>,
+}
+
+/// Why a client did not go on with a server's answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// Not the status that the flow goes on from.
+    #[error("the server answered {status}{}", title.as_ref().map(|title| format!(": {title}")).unwrap_or_default())]
+    Status {
+        /// The status code.
+        status: u16,
+        /// The `title` and request id of its problem body, made printable.
+        title: Option<String>,
+    },
+    /// The body is not the JSON object that the flow needs.
+    #[error("the server's answer is not the JSON object that this step of the protocol gives")]
+    NotJson,
+    /// No challenge where one belongs.
+    #[error("the server gave no challenge")]
+    NoChallenge,
+    /// The server asked us to sign something else than a challenge of this profile.
+    #[error("the server asked for a signature under something that is not a challenge of this profile; nothing was signed. Is the peer's profile the one that the server uses?")]
+    ForeignShape,
+    /// 200, but `"authenticated": false`.
+    #[error("the server says that we are not authenticated")]
+    NotAuthenticated,
+    /// The server gave no proof of its own.
+    #[error("the server did not prove who it is (no X-API-Key and X-Signature in its answer); nothing was sent to it. A stranger's server that cannot do this needs `peer add … --danger-unproven-server`")]
+    ServerUnproven,
+    /// The server's proof is wrong.
+    #[error("the server's proof is wrong: it does not hold this pair's key and secret; nothing was sent to it. Compare fingerprints with its operator (`countersign peer show`)")]
+    ServerImpostor,
+    /// The token is not one that fits into a header (RFC 6750, section 2.1).
+    #[error("the server's token is not of the form that RFC 6750 gives")]
+    TokenForm,
+}
+
+impl ReplyError {
+    pub(crate) fn status(answer: &Incoming<'_>) -> Self {
+        #[derive(Deserialize)]
+        struct Problem {
+            title: Option<String>,
+            #[serde(rename = "requestId")]
+            request_id: Option<String>,
+        }
+        let problem: Option<Problem> = serde_json::from_slice(answer.body).ok();
+        let title = problem.and_then(|problem| {
+            let title = printable(&problem.title?, 200);
+            Some(match problem.request_id {
+                Some(id) => format!("{title} (its request id: {})", printable(&id, 64)),
+                None => title,
+            })
+        });
+        Self::Status { status: answer.status, title }
+    }
+}
+
+/// The challenge in a 200 of `/authenticate`.
+pub(crate) fn challenge(answer: &Incoming<'_>) -> Result<String, ReplyError> {
+    #[derive(Deserialize)]
+    struct Reply {
+        challenge: Option<String>,
+    }
+    if answer.status != 200 {
+        return Err(ReplyError::status(answer));
+    }
+    let reply: Reply = serde_json::from_slice(answer.body).map_err(|_| ReplyError::NotJson)?;
+    reply.challenge.ok_or(ReplyError::NoChallenge)
+}
+
+/// The session in a 200 of `/verify_challenge`. All members are optional: 200 is success.
+pub(crate) fn session(answer: &Incoming<'_>) -> Result<Session, ReplyError> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Reply {
+        authenticated: Option<bool>,
+        token: Option<Zeroizing<String>>,
+        expires_in: Option<serde_json::Number>,
+    }
+    if answer.status != 200 {
+        return Err(ReplyError::status(answer));
+    }
+    let empty = answer.body.trim_ascii().is_empty();
+    let reply: Reply = if empty {
+        Reply::default()
+    } else {
+        serde_json::from_slice(answer.body).map_err(|_| ReplyError::NotJson)?
+    };
+    if reply.authenticated == Some(false) {
+        return Err(ReplyError::NotAuthenticated);
+    }
+    let token = match reply.token {
+        Some(token) if is_b64token(&token) => Some(BearerToken(token)),
+        Some(_) => return Err(ReplyError::TokenForm),
+        None => None,
+    };
+    let expires_in = reply.expires_in.and_then(|number| {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer saturates")]
+        number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64))
+    });
+    Ok(Session { token, expires_in })
+}
+
+/// `b64token` of RFC 6750, section 2.1, at most 4096 characters.
+fn is_b64token(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    !body.is_empty()
+        && text.len() <= 4096
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+}
