@@ -115,6 +115,14 @@ pub fn verify<'a, C: Candidate>(
     Ok(Unclaimed { holder, claim })
 }
 
+impl<C> Clone for Holders<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for Holders<'_, C> {}
+
 impl<'a, C> Unclaimed<'a, C> {
     /// Burns the challenge. `claim` must be atomic: of many callers with one id exactly one gets `Ok`.
     ///

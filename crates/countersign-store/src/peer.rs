@@ -1,0 +1,275 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_protocol::UnixTime;
+use countersign_protocol::fingerprint::Fingerprint;
+use countersign_protocol::identity::{ApiKey, CredentialId, FormError, Profile, ServiceName};
+use countersign_protocol::lookup::{LookupHash, LookupKey};
+use countersign_protocol::secret::SharedSecret;
+use subtle_compare::equal;
+
+/// Another service that this one talks to.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its name here.
+    pub name: ServiceName,
+    /// How it and we authenticate each other.
+    pub profile: Profile,
+    /// Where it serves, if we call it.
+    pub url: Option<String>,
+    /// How its certificate is judged when we call it.
+    pub trust: Trust,
+    /// Whether we go on with a server that does not prove itself (danger).
+    pub danger_unproven_server: bool,
+    /// When it was added.
+    pub created: UnixTime,
+    /// Its credentials by number, oldest first; never empty.
+    pub credentials: Vec<Credential>,
+}
+
+/// How a peer's TLS certificate is judged. Its name is checked in every case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// By the operating system's certificate authorities.
+    System,
+    /// By the certificates in this PEM text and no others.
+    Ca(String),
+    /// By the SHA-256 of its public key (`SubjectPublicKeyInfo`) and nothing else: no chain, no dates.
+    Pin([u8; 32]),
+}
+
+/// Not `sha256/` and the base64 of 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a pin is `sha256/` and the base64 of 32 bytes, as `countersign init` prints it")]
+pub struct PinError;
+
+impl Trust {
+    /// Reads `sha256/BASE64`.
+    ///
+    /// # Errors
+    /// [`PinError`] for anything else.
+    pub fn parse_pin(text: &str) -> Result<Self, PinError> {
+        let encoded = text.strip_prefix("sha256/").ok_or(PinError)?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| PinError)?;
+        bytes.try_into().map(Self::Pin).map_err(|_| PinError)
+    }
+
+    /// `sha256/BASE64` of a pin.
+    #[must_use]
+    pub fn pin_text(pin: &[u8; 32]) -> String {
+        format!("sha256/{}", STANDARD.encode(pin))
+    }
+}
+
+/// One numbered set of keys for one peer.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Counted from 1 per peer, never used again.
+    pub number: u32,
+    /// Random; tells this credential from a later one of the same peer name and number.
+    pub uid: [u8; 16],
+    /// When it was added.
+    pub created: UnixTime,
+    /// What both operators compare.
+    pub fingerprint: Fingerprint,
+    /// The keys.
+    pub keys: Keys,
+}
+
+impl Credential {
+    /// Its id at `peer`.
+    #[must_use]
+    pub fn id(&self, peer: &ServiceName) -> CredentialId {
+        CredentialId { peer: peer.clone(), number: self.number }
+    }
+}
+
+/// The keys of a credential as a store keeps them.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// Guide 1.
+    SharedSecret {
+        /// What we present to the peer.
+        our_key: ApiKey,
+        /// What the peer presents to us.
+        their_key: ApiKey,
+        /// What we prove ourselves with.
+        our_secret: SharedSecret,
+        /// What the peer proves itself with; the same as ours where the pair has one secret.
+        their_secret: SharedSecret,
+    },
+    /// Guide 2: one key per direction, either may be absent.
+    ApiKey {
+        /// What we present to the peer, and sign with.
+        ours: Option<ApiKey>,
+        /// A keyed hash of what the peer presents to us; the key itself is not kept.
+        theirs: Option<LookupHash>,
+    },
+}
+
+/// A peer to be added.
+#[derive(Clone, Debug)]
+pub struct NewPeer {
+    /// Its name here.
+    pub name: ServiceName,
+    /// Where it serves, if we call it.
+    pub url: Option<String>,
+    /// How its certificate is judged.
+    pub trust: Trust,
+    /// Whether we go on with a server that does not prove itself (danger).
+    pub danger_unproven_server: bool,
+    /// Its first credential.
+    pub keys: NewKeys,
+}
+
+/// Checked keys for a new credential. The two constructors are the only way to make one.
+#[derive(Clone, Debug)]
+pub struct NewKeys(Form);
+
+#[derive(Clone, Debug)]
+enum Form {
+    SharedSecret { our_key: ApiKey, their_key: ApiKey, our_secret: SharedSecret, their_secret: SharedSecret },
+    ApiKey { ours: Option<ApiKey>, theirs: Option<ApiKey> },
+}
+
+/// Keys that do not make a safe pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// Both directions have the same API key: each side could reflect the other's messages.
+    #[error("our key and their key are the same; each service needs its own")]
+    SameKey,
+    /// A secret equals an API key, which travels in the clear.
+    #[error("the secret is also used as an API key, which travels in every request; generate another secret")]
+    SecretIsKey,
+    /// Guide 2 without any key.
+    #[error("the profile api-key needs our key (to call the peer), their key (to be called by it), or both")]
+    NoKey,
+    /// Guide 2 with a key that is too short or not random.
+    #[error("under the profile api-key the key is the secret, and this one does not serve as one: {0}")]
+    Weak(FormError),
+}
+
+mod subtle_compare {
+    /// In constant time for texts of one length.
+    pub(super) fn equal(a: &str, b: &str) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
+    }
+}
+
+impl NewKeys {
+    /// Keys for the profile `shared-secret`. One secret for the pair: give it twice.
+    ///
+    /// # Errors
+    /// [`KeysError::SameKey`], [`KeysError::SecretIsKey`].
+    pub fn shared_secret(
+        our_key: ApiKey,
+        their_key: ApiKey,
+        our_secret: SharedSecret,
+        their_secret: SharedSecret,
+    ) -> Result<Self, KeysError> {
+        if our_key == their_key {
+            return Err(KeysError::SameKey);
+        }
+        for key in [&our_key, &their_key] {
+            if equal(key.expose(), our_secret.expose()) || equal(key.expose(), their_secret.expose()) {
+                return Err(KeysError::SecretIsKey);
+            }
+        }
+        Ok(Self(Form::SharedSecret { our_key, their_key, our_secret, their_secret }))
+    }
+
+    /// Keys for the profile `api-key`.
+    ///
+    /// # Errors
+    /// [`KeysError::NoKey`], [`KeysError::SameKey`], [`KeysError::Weak`].
+    pub fn api_key(ours: Option<ApiKey>, theirs: Option<ApiKey>) -> Result<Self, KeysError> {
+        if ours.is_none() && theirs.is_none() {
+            return Err(KeysError::NoKey);
+        }
+        if ours.is_some() && ours == theirs {
+            return Err(KeysError::SameKey);
+        }
+        for key in [&ours, &theirs].into_iter().flatten() {
+            key.check_as_secret().map_err(KeysError::Weak)?;
+        }
+        Ok(Self(Form::ApiKey { ours, theirs }))
+    }
+
+    /// The profile that these keys are for.
+    #[must_use]
+    pub const fn profile(&self) -> Profile {
+        match self.0 {
+            Form::SharedSecret { .. } => Profile::SharedSecret,
+            Form::ApiKey { .. } => Profile::ApiKey,
+        }
+    }
+
+    /// The digits that both operators compare.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let profile = self.profile().as_str();
+        match &self.0 {
+            Form::SharedSecret { our_key, their_key, our_secret, their_secret } => Fingerprint::of(
+                profile,
+                &[(our_key.expose(), our_secret.expose()), (their_key.expose(), their_secret.expose())],
+            ),
+            Form::ApiKey { ours, theirs } => {
+                let sides: Vec<_> =
+                    [ours, theirs].into_iter().flatten().map(|key| (key.expose(), "")).collect();
+                Fingerprint::of(profile, &sides)
+            }
+        }
+    }
+
+    /// The hashes of every key and secret in it, each once: none may be in use with another peer.
+    pub(crate) fn hashes(&self, lookup: &LookupKey) -> Vec<LookupHash> {
+        let mut hashes: Vec<LookupHash> = match &self.0 {
+            Form::SharedSecret { our_key, their_key, our_secret, their_secret } => {
+                [our_key.expose(), their_key.expose(), our_secret.expose(), their_secret.expose()]
+                    .map(|value| lookup.hash(value))
+                    .to_vec()
+            }
+            Form::ApiKey { ours, theirs } => {
+                [ours, theirs].into_iter().flatten().map(|key| lookup.hash(key.expose())).collect()
+            }
+        };
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
+    }
+
+    pub(crate) fn into_keys(self, lookup: &LookupKey) -> Keys {
+        match self.0 {
+            Form::SharedSecret { our_key, their_key, our_secret, their_secret } => {
+                Keys::SharedSecret { our_key, their_key, our_secret, their_secret }
+            }
+            Form::ApiKey { ours, theirs } => {
+                Keys::ApiKey { ours, theirs: theirs.map(|key| lookup.hash(key.expose())) }
+            }
+        }
+    }
+}
+
+impl NewPeer {
+    /// The peer with its first credential, and the hashes that must be free.
+    pub(crate) fn into_peer(self, lookup: &LookupKey, now: UnixTime) -> (Peer, Vec<LookupHash>) {
+        let hashes = self.keys.hashes(lookup);
+        let credential = Credential {
+            number: 1,
+            uid: crate::random(),
+            created: now,
+            fingerprint: self.keys.fingerprint(),
+            keys: self.keys.clone().into_keys(lookup),
+        };
+        let peer = Peer {
+            profile: self.keys.profile(),
+            name: self.name,
+            url: self.url,
+            trust: self.trust,
+            danger_unproven_server: self.danger_unproven_server,
+            created: now,
+            credentials: vec![credential],
+        };
+        (peer, hashes)
+    }
+}
