@@ -73,8 +73,9 @@ pub(crate) fn check_form(
 
 /// Refuses what cannot be a random value: placeholders, the guides' printed examples, a few characters repeated.
 pub(crate) fn check_random(text: &[u8]) -> Result<(), FormError> {
-    // No pattern of these turns up by chance: the shortest has seven letters.
-    const EXAMPLES: [&str; 12] = [
+    // No pattern of these turns up by chance: the shortest has six letters. The alphabets are the printed keys
+    // of guide 2, in the letters of either case.
+    const EXAMPLES: [&str; 14] = [
         "shared_secret",
         "shared-secret",
         "sharedsecret",
@@ -87,6 +88,8 @@ pub(crate) fn check_random(text: &[u8]) -> Result<(), FormError> {
         "changeme",
         "password",
         "12345abcde",
+        "abcdefghijklmnopqrstuvwxyz",
+        "zyxwvutsrqponmlkjihgfedcba",
     ];
     let lower: zeroize::Zeroizing<Vec<u8>> = zeroize::Zeroizing::new(text.to_ascii_lowercase());
     for pattern in EXAMPLES {
@@ -94,6 +97,12 @@ pub(crate) fn check_random(text: &[u8]) -> Result<(), FormError> {
             return Err(FormError::Example { pattern });
         }
     }
+    Ok(())
+}
+
+/// Refuses what cannot be a random value: examples, a few characters repeated.
+pub(crate) fn check_random(text: &[u8]) -> Result<(), FormError> {
+    check_example(text)?;
     let mut seen = [false; 256];
     text.iter().for_each(|byte| {
         if let Some(slot) = seen.get_mut(usize::from(*byte)) {
@@ -183,6 +192,15 @@ impl ApiKey {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Refuses a key that a guide prints or that is a placeholder. (A presented key is not checked: it is simply
+    /// unknown.)
+    ///
+    /// # Errors
+    /// [`FormError::Example`].
+    pub fn check_not_example(&self) -> Result<(), FormError> {
+        check_example(self.0.as_bytes())
     }
 
     /// Checks what a key must be to serve as the secret too (profile `api-key`).

@@ -82,6 +82,9 @@ pub enum Refusal {
     WrongProfile,
     /// The key is known, the signature is not made with its secret.
     WrongSignature,
+    /// The key is known, but none of its challenges is waiting for an answer (never asked for, answered, or
+    /// expired). Guide 2 only.
+    NothingOutstanding,
     /// The token was refused.
     Token(TokenError),
     /// The token's credential is not there any more.
@@ -104,6 +107,8 @@ pub enum Refusal {
     ReplayLogFull,
     /// The trail cannot be written, so nothing is accepted.
     AuditUnavailable,
+    /// The store could not be asked for so long that a removal may have been missed.
+    StoreStale,
 }
 
 /// What a rate limit counted.
@@ -145,6 +150,7 @@ impl Refusal {
             Self::OwnKey => "own-key",
             Self::WrongProfile => "wrong-profile",
             Self::WrongSignature => "wrong-signature",
+            Self::NothingOutstanding => "nothing-outstanding",
             Self::Token(TokenError::Form) => "token-form",
             Self::Token(TokenError::Key) => "token-key",
             Self::Token(TokenError::Seal) => "token-seal",
@@ -158,6 +164,7 @@ impl Refusal {
             Self::TooManyChallenges { .. } => "too-many-challenges",
             Self::ReplayLogFull => "replay-log-full",
             Self::AuditUnavailable => "audit-unavailable",
+            Self::StoreStale => "store-stale",
         }
     }
 
@@ -173,6 +180,7 @@ impl Refusal {
                 | Self::OwnKey
                 | Self::WrongProfile
                 | Self::WrongSignature
+                | Self::NothingOutstanding
                 | Self::Token(TokenError::Form | TokenError::Key | TokenError::Seal)
         )
     }
@@ -192,14 +200,16 @@ impl Refusal {
             Self::ChallengeExpired => Problem::ChallengeExpired,
             Self::ChallengeForeign => Problem::ChallengeInvalid,
             Self::ChallengeUsed => Problem::ChallengeUsed,
-            Self::UnknownKey | Self::OwnKey | Self::WrongProfile | Self::WrongSignature => {
-                Problem::AuthenticationFailed
-            }
+            Self::UnknownKey
+            | Self::OwnKey
+            | Self::WrongProfile
+            | Self::WrongSignature
+            | Self::NothingOutstanding => Problem::AuthenticationFailed,
             Self::Token(_) | Self::TokenOrphaned | Self::TokensOff => Problem::SessionInvalid,
             Self::RateLimited { retry_after, .. } | Self::TooManyChallenges { retry_after } => {
                 Problem::RateLimited { retry_after: *retry_after }
             }
-            Self::ReplayLogFull | Self::AuditUnavailable => Problem::Unavailable,
+            Self::ReplayLogFull | Self::AuditUnavailable | Self::StoreStale => Problem::Unavailable,
         }
     }
 }

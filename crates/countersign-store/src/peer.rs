@@ -141,6 +141,9 @@ pub enum KeysError {
     /// A secret equals an API key, which travels in the clear.
     #[error("the secret is also used as an API key, which travels in every request; generate another secret")]
     SecretIsKey,
+    /// A key that a guide prints, or a placeholder.
+    #[error("an API key cannot be used: {0}")]
+    Example(FormError),
     /// Guide 2 without any key.
     #[error("the profile api-key needs our key (to call the peer), their key (to be called by it), or both")]
     NoKey,
@@ -160,7 +163,7 @@ impl NewKeys {
     /// Keys for the profile `shared-secret`. One secret for the pair: give it twice.
     ///
     /// # Errors
-    /// [`KeysError::SameKey`], [`KeysError::SecretIsKey`].
+    /// [`KeysError::SameKey`], [`KeysError::Example`], [`KeysError::SecretIsKey`].
     pub fn shared_secret(
         our_key: ApiKey,
         their_key: ApiKey,
@@ -169,6 +172,9 @@ impl NewKeys {
     ) -> Result<Self, KeysError> {
         if our_key == their_key {
             return Err(KeysError::SameKey);
+        }
+        for key in [&our_key, &their_key] {
+            key.check_not_example().map_err(KeysError::Example)?;
         }
         for key in [&our_key, &their_key] {
             if equal(key.expose(), our_secret.expose()) || equal(key.expose(), their_secret.expose()) {

@@ -1,0 +1,30 @@
+//! Two independent services prove to each other who they are before they exchange data.
+//!
+//! - [`server`]: a tower layer that lets only authenticated requests through, an axum extractor that tells the
+//!   handler who called, and the two endpoints of the handshake.
+//! - [`client`]: makes the handshake by itself, checks the server's proof, and reuses its token.
+//!
+//! Keys come from a [`PeerStore`]: [`MemoryStore`], or [`sqlite`](store::sqlite) that the `countersign` command
+//! fills.
+//!
+//! # Profiles
+//! | profile | what proves | what travels |
+//! |---|---|---|
+//! | `shared-secret` | HMAC over a challenge, both ways | API keys (public), challenges, signatures |
+//! | `api-key` | HMAC over a challenge, caller only | **the key itself**: TLS alone protects it |
+//!
+//! A peer has one profile, pinned on both sides; nothing is negotiated. `SECURITY.md` says what each gives and
+//! does not give.
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
+pub mod server;
+
+pub use countersign_audit as audit;
+pub use countersign_protocol as protocol;
+pub use countersign_store as store;
+
+pub use countersign_protocol::identity::{ApiKey, CredentialId, Profile, ServiceName};
+pub use countersign_protocol::secret::SharedSecret;
+pub use countersign_store::{MemoryStore, NewKeys, NewPeer, PeerStore, Trust};

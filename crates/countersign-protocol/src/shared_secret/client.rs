@@ -84,7 +84,7 @@ impl<'a> AwaitChallenge<'a> {
         if let Some(client_challenge) = &client_challenge {
             request.headers.insert(header::X_CLIENT_CHALLENGE, ascii(client_challenge.as_str()));
         }
-        Ok((request, AwaitVerdict { credential, client_challenge }))
+        Ok((request, AwaitVerdict { credential, client_challenge, proof_required: true }))
     }
 }
 
@@ -93,9 +93,18 @@ impl<'a> AwaitChallenge<'a> {
 pub struct AwaitVerdict<'a> {
     credential: &'a Credential,
     client_challenge: Option<Challenge>,
+    proof_required: bool,
 }
 
 impl AwaitVerdict<'_> {
+    /// Goes on with a server that gives no proof at all (a stranger's that knows only the guide). A proof that
+    /// is given must still be right. Danger: an impostor gives none.
+    #[must_use]
+    pub fn danger_accept_unproven_server(mut self) -> Self {
+        self.proof_required = false;
+        self
+    }
+
     /// Takes the verdict, and checks the server's proof if one was asked for.
     ///
     /// # Errors
@@ -103,7 +112,10 @@ impl AwaitVerdict<'_> {
     pub fn receive(self, answer: &Incoming<'_>) -> Result<Session, ReplyError> {
         let session = reply::session(answer)?;
         if let Some(challenge) = &self.client_challenge {
-            check_server(self.credential, challenge, answer.headers)?;
+            match check_server(self.credential, challenge, answer.headers) {
+                Err(ReplyError::ServerUnproven) if !self.proof_required => {}
+                checked => checked?,
+            }
         }
         Ok(session)
     }

@@ -1,5 +1,7 @@
 //! The header fields of the guide profiles.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName};
 
 use crate::identity::ApiKey;
@@ -30,8 +32,7 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
     value.to_str().map(Some).map_err(|_| Malformed::HeaderValue(known(name)))
 }
 
-/// What a request on a protected route brings to prove itself with.
-#[derive(Debug)]
+/// What a request on a protected route brings to prove itself with. Its `Debug` shows neither token nor key.
 pub enum Presented<'a> {
     /// Nothing of ours.
     Nothing,
@@ -55,6 +56,17 @@ pub enum Presented<'a> {
         /// The caller's own challenge.
         client_challenge: Option<Challenge>,
     },
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Token(_) => "Token(…)",
+            Self::Key { .. } => "Key(…)",
+            Self::Signed { .. } => "Signed(…)",
+        })
+    }
 }
 
 /// Reads the credentials of a request on a protected route. Only form is looked at, so that the answer to a

@@ -5,6 +5,8 @@ pub mod header;
 pub mod reply;
 pub mod www_authenticate;
 
+use std::fmt;
+
 use http::HeaderMap;
 use zeroize::Zeroizing;
 
@@ -37,8 +39,9 @@ impl Outgoing {
     }
 }
 
-/// The response to an [`Outgoing`], read in full (at most [`MAX_REPLY`] bytes).
-#[derive(Clone, Copy, Debug)]
+/// The response to an [`Outgoing`], read in full (at most [`MAX_REPLY`] bytes). Its `Debug` shows the status only:
+/// there can be a token in the body.
+#[derive(Clone, Copy)]
 pub struct Incoming<'a> {
     /// The status code.
     pub status: u16,
@@ -46,6 +49,12 @@ pub struct Incoming<'a> {
     pub headers: &'a HeaderMap,
     /// The body.
     pub body: &'a [u8],
+}
+
+impl fmt::Debug for Incoming<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// Makes text from outside fit for a terminal, a log line or an error: control characters (ANSI sequences

@@ -18,8 +18,8 @@ pub struct ChallengeReply<'a> {
     pub expires_in: u64,
 }
 
-/// The 200 of `/verify_challenge`.
-#[derive(Debug, Serialize)]
+/// The 200 of `/verify_challenge`. Its `Debug` shows no token.
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerdictReply<'a> {
     /// Always true.
@@ -32,6 +32,12 @@ pub struct VerdictReply<'a> {
     /// For how many seconds the token is good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<u64>,
+}
+
+impl fmt::Debug for VerdictReply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerdictReply").field("service", self.service).finish_non_exhaustive()
+    }
 }
 
 /// A bearer token that a server gave us. Redacted, zeroised.
@@ -125,7 +131,7 @@ pub(crate) fn challenge(answer: &Incoming<'_>) -> Result<String, ReplyError> {
     if answer.status != 200 {
         return Err(ReplyError::status(answer));
     }
-    let reply: Reply = serde_json::from_slice(answer.body).map_err(|_| ReplyError::NotJson)?;
+    let reply: Reply = object(answer.body)?;
     reply.challenge.ok_or(ReplyError::NoChallenge)
 }
 
@@ -142,11 +148,7 @@ pub(crate) fn session(answer: &Incoming<'_>) -> Result<Session, ReplyError> {
         return Err(ReplyError::status(answer));
     }
     let empty = answer.body.trim_ascii().is_empty();
-    let reply: Reply = if empty {
-        Reply::default()
-    } else {
-        serde_json::from_slice(answer.body).map_err(|_| ReplyError::NotJson)?
-    };
+    let reply: Reply = if empty { Reply::default() } else { object(answer.body)? };
     if reply.authenticated == Some(false) {
         return Err(ReplyError::NotAuthenticated);
     }
@@ -160,6 +162,14 @@ pub(crate) fn session(answer: &Incoming<'_>) -> Result<Session, ReplyError> {
         number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64))
     });
     Ok(Session { token, expires_in })
+}
+
+/// Reads a JSON object; serde would read a struct from an array as well.
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ReplyError> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(ReplyError::NotJson);
+    }
+    serde_json::from_slice(body).map_err(|_| ReplyError::NotJson)
 }
 
 /// `b64token` of RFC 6750, section 2.1, at most 4096 characters.

@@ -61,10 +61,11 @@ fn parameter(text: &str, scheme: &str, name: &str) -> Option<String> {
     }
 }
 
-/// A token of RFC 9110, section 5.6.2, and what follows it; `None` where there is none.
+/// A token of RFC 9110, section 5.6.2, or a token68 (section 11.2, it may hold a `/`) up to its padding, and what
+/// follows it; `None` where there is none.
 fn token(text: &str) -> Option<(&str, &str)> {
     let end = text
-        .find(|c: char| !(c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)))
+        .find(|c: char| !(c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(c)))
         .unwrap_or(text.len());
     if end == 0 { None } else { text.split_at_checked(end) }
 }

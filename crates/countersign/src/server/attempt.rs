@@ -1,0 +1,135 @@
+use std::net::IpAddr;
+
+use countersign_audit::{Direction, Outcome, Record};
+use countersign_protocol::identity::{CredentialId, Profile};
+use countersign_protocol::lookup::LookupHash;
+use countersign_protocol::mac::encode_hex;
+use countersign_protocol::refusal::Refusal;
+use countersign_protocol::shared_secret::Challenge;
+use countersign_store::random;
+
+use super::authenticator::Authenticator;
+use super::reject::Rejection;
+use super::snapshot::Found;
+
+/// One attempt on its way through: what is known of it so far, for the limits and the trail.
+pub(super) struct Attempt<'a> {
+    authenticator: &'a Authenticator,
+    source: IpAddr,
+    step: &'static str,
+    pub(super) request_id: String,
+    service: Option<String>,
+    credential: Option<String>,
+    profile: Option<Profile>,
+    key: Option<LookupHash>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(authenticator: &'a Authenticator, source: IpAddr, step: &'static str) -> Self {
+        Self {
+            authenticator,
+            source,
+            step,
+            request_id: encode_hex(&random::<16>()),
+            service: None,
+            credential: None,
+            profile: None,
+            key: None,
+        }
+    }
+
+    /// The key that came, looked up. From here on the attempt counts against it.
+    pub(super) fn with_key(&mut self, found: &Found<'_>) {
+        (self.service, self.credential) = {
+            let (service, credential) = found.named();
+            (service, Some(credential))
+        };
+        self.profile = found.profile();
+        self.key = Some(found.hash);
+    }
+
+    pub(super) fn with_credential(&mut self, id: &CredentialId, profile: Profile) {
+        self.service = Some(id.peer.to_string());
+        self.credential = Some(id.to_string());
+        self.profile = Some(profile);
+    }
+
+    pub(super) fn step(&mut self, step: &'static str) {
+        self.step = step;
+    }
+
+    /// Whether the limits let a request to an endpoint through.
+    pub(super) fn check_request(&self) -> Result<(), Refusal> {
+        let inner = self.authenticator.inner();
+        let now = inner.clock.now_ms();
+        match self.key {
+            None => inner.limiters.request(self.source, now),
+            Some(key) => inner.limiters.request_with_key(self.source, key, now),
+        }
+    }
+
+    /// Whether this source and key have failed too often.
+    pub(super) fn check_failures(&self) -> Result<(), Refusal> {
+        let inner = self.authenticator.inner();
+        inner.limiters.may_try(self.source, self.key, inner.clock.now_ms())
+    }
+
+    /// Writes the success down. Nothing may be accepted when that fails.
+    pub(super) fn accept(&self) -> Result<(), Refusal> {
+        self.write(Outcome::Accepted, "accepted", None)
+    }
+
+    /// Writes down that a challenge was given.
+    pub(super) fn challenged(&self) -> Result<(), Refusal> {
+        self.write(Outcome::Challenged, "challenge-sent", None)
+    }
+
+    /// Counts and writes down a refusal, and makes what the other side is told.
+    pub(super) fn refuse(&self, refusal: Refusal, challenge: Option<Challenge>) -> Rejection {
+        let inner = self.authenticator.inner();
+        if refusal.is_failure() {
+            inner.limiters.failed(self.source, self.key, inner.clock.now_ms());
+        }
+        let detail = match &refusal {
+            Refusal::Malformed(malformed) => Some(malformed.to_string()),
+            Refusal::MissingHeader(name) => Some((*name).to_owned()),
+            _ => None,
+        };
+        let outcome =
+            if refusal == Refusal::ChallengeSent { Outcome::Challenged } else { Outcome::Refused };
+        // A trail that cannot be written turns even a refusal into "cannot decide": it must be noticed.
+        let refusal = match self.write(outcome, refusal.code(), detail) {
+            Ok(()) => refusal,
+            Err(unavailable) => unavailable,
+        };
+        let lifetime = inner.issuer.lifetime();
+        Rejection {
+            refusal,
+            request_id: self.request_id.clone(),
+            realm: inner.service.clone(),
+            challenge: challenge.map(|challenge| (challenge, lifetime)),
+        }
+    }
+
+    fn write(&self, outcome: Outcome, reason: &str, detail: Option<String>) -> Result<(), Refusal> {
+        let inner = self.authenticator.inner();
+        inner.count(outcome, reason);
+        let Some(audit) = &inner.audit else { return Ok(()) };
+        let record = Record {
+            direction: Direction::Inbound,
+            service: self.service.clone(),
+            credential: self.credential.clone(),
+            profile: self.profile,
+            step: self.step.to_owned(),
+            source: Some(self.source.to_canonical()),
+            outcome,
+            reason: reason.to_owned(),
+            detail,
+            request_id: self.request_id.clone(),
+        };
+        audit.record(&record).map_err(|error| {
+            tracing::error!(%error, "nothing is accepted until the audit trail can be written");
+            Refusal::AuditUnavailable
+        })
+    }
+}

@@ -1,0 +1,286 @@
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use countersign_audit::{AuditSink, Outcome};
+use countersign_protocol::UnixTime;
+use countersign_protocol::identity::{CredentialId, ServiceName};
+use countersign_protocol::mac::MacKey;
+use countersign_protocol::refusal::Refusal;
+use countersign_protocol::shared_secret::server::Effort;
+use countersign_protocol::shared_secret::{Issuer, Lifetime};
+use countersign_protocol::token::{self, Claims, TokenKeys};
+use countersign_store::{Outstanding, PeerStore, ReplayLog, StoreError, random};
+use zeroize::Zeroizing;
+
+use super::clock::Clock;
+use super::limits::{Limiters, Limits};
+use super::snapshot::Snapshot;
+
+/// Live burned challenges at most, about 32 bytes each.
+const REPLAY_CAPACITY: usize = 1_000_000;
+/// A store that could not be asked for so long closes the door: a removal may have been missed.
+const STALE_AFTER_MS: u64 = 30_000;
+
+/// Called with outcome and reason of every attempt; for metrics.
+pub(super) type Counter = Box<dyn Fn(Outcome, &str) + Send + Sync>;
+
+/// Decides about every attempt of one service. Cheap to clone; all clones share one state.
+#[derive(Clone)]
+pub struct Authenticator(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) service: ServiceName,
+    pub(super) issuer: Issuer,
+    pub(super) decoy: MacKey,
+    pub(super) replays: ReplayLog,
+    pub(super) outstanding: Outstanding,
+    pub(super) limiters: Limiters,
+    pub(super) audit: Option<Arc<dyn AuditSink>>,
+    pub(super) clock: Clock,
+    pub(super) body_timeout: Duration,
+    tokens: Option<Tokens>,
+    store: Arc<dyn PeerStore>,
+    snapshot: ArcSwap<Snapshot>,
+    /// When the store was last asked, in the clock's milliseconds; 0 while nobody watches it.
+    asked_ms: AtomicU64,
+    counter: Option<Counter>,
+}
+
+struct Tokens {
+    lifetime: u64,
+    keys: RwLock<TokenKeys>,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").field("service", &self.0.service).finish_non_exhaustive()
+    }
+}
+
+/// Makes an [`Authenticator`].
+pub struct Builder {
+    service: ServiceName,
+    store: Arc<dyn PeerStore>,
+    audit: Option<Arc<dyn AuditSink>>,
+    challenge_lifetime: Lifetime,
+    token_lifetime: Option<u64>,
+    limits: Limits,
+    clock: Clock,
+    body_timeout: Duration,
+    counter: Option<Counter>,
+}
+
+impl Builder {
+    /// Writes every attempt to this trail; an attempt that cannot be written is not accepted. Default: none.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
+    /// How long a challenge can be answered. Default: 30 seconds. Longer gives slow callers more time, and a
+    /// thief of a signed, undelivered answer as well.
+    #[must_use]
+    pub fn challenge_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.challenge_lifetime = lifetime;
+        self
+    }
+
+    /// How many seconds a token is good, at most 300 (the default). `None` gives no tokens out and takes none:
+    /// callers under `shared-secret` then sign a challenge for every request.
+    #[must_use]
+    pub fn token_lifetime(mut self, seconds: Option<u64>) -> Self {
+        self.token_lifetime = seconds.map(|seconds| seconds.clamp(1, token::MAX_LIFETIME));
+        self
+    }
+
+    /// The rate limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Another clock, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How long the body of a request to the endpoints may take to arrive. Default: 10 seconds.
+    #[must_use]
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_timeout = timeout;
+        self
+    }
+
+    /// Calls `counter` with outcome and reason of every attempt, for metrics.
+    #[must_use]
+    pub fn counter(mut self, counter: impl Fn(Outcome, &str) + Send + Sync + 'static) -> Self {
+        self.counter = Some(Box::new(counter));
+        self
+    }
+
+    /// Reads the store and makes fresh random keys for challenges and tokens.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn build(self) -> Result<Authenticator, StoreError> {
+        let snapshot = Snapshot::read(&*self.store)?;
+        let now = self.clock.now();
+        let tokens = self.token_lifetime.map(|lifetime| Tokens {
+            lifetime,
+            keys: RwLock::new(TokenKeys::new(self.service.clone(), &Zeroizing::new(random()), now)),
+        });
+        Ok(Authenticator(Arc::new(Inner {
+            issuer: Issuer::new(&Zeroizing::new(random()), self.service.clone(), self.challenge_lifetime),
+            service: self.service,
+            decoy: MacKey::new(Zeroizing::new(random::<32>()).as_slice()),
+            replays: ReplayLog::new(REPLAY_CAPACITY),
+            outstanding: Outstanding::default(),
+            limiters: Limiters::new(&self.limits),
+            audit: self.audit,
+            clock: self.clock,
+            body_timeout: self.body_timeout,
+            tokens,
+            store: self.store,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            asked_ms: AtomicU64::new(0),
+            counter: self.counter,
+        })))
+    }
+}
+
+impl Authenticator {
+    /// Starts making one for `service`, whose peers are in `store`.
+    #[must_use]
+    pub fn builder(service: ServiceName, store: Arc<dyn PeerStore>) -> Builder {
+        Builder {
+            service,
+            store,
+            audit: None,
+            challenge_lifetime: Lifetime::default(),
+            token_lifetime: Some(token::MAX_LIFETIME),
+            limits: Limits::default(),
+            clock: Clock::start(),
+            body_timeout: Duration::from_secs(10),
+            counter: None,
+        }
+    }
+
+    /// This service's name.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.0.service
+    }
+
+    /// Takes over what changed in the store; `true` if anything did. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be read; the last known state goes on, for 30 seconds if [`Authenticator::watch`] runs.
+    pub fn refresh(&self) -> Result<bool, StoreError> {
+        let known = self.0.snapshot.load().version;
+        let changed = self.0.store.version()? != known;
+        if changed {
+            self.0.snapshot.store(Arc::new(Snapshot::read(&*self.0.store)?));
+        }
+        Ok(changed)
+    }
+
+    /// Refreshes four times a second until dropped. When the store could not be asked for 30 seconds, every
+    /// attempt is refused with 503 until it can.
+    pub async fn watch(self) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(250));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.0.asked_ms.store(self.0.clock.now_ms(), Ordering::Relaxed);
+        loop {
+            ticks.tick().await;
+            let this = self.clone();
+            match tokio::task::spawn_blocking(move || this.refresh()).await {
+                Ok(Ok(changed)) => {
+                    self.0.asked_ms.store(self.0.clock.now_ms(), Ordering::Relaxed);
+                    if changed {
+                        tracing::info!("peers have changed and are in effect");
+                    }
+                }
+                Ok(Err(error)) => tracing::error!(%error, "the store cannot be read"),
+                Err(error) => tracing::error!(%error, "reading the store was cut short"),
+            }
+        }
+    }
+
+    /// Whether decisions can be made: the store was asked lately.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.fresh().is_ok()
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Inner {
+    /// The peers as they are known now.
+    pub(super) fn peers(&self) -> Result<arc_swap::Guard<Arc<Snapshot>>, Refusal> {
+        self.fresh()?;
+        Ok(self.snapshot.load())
+    }
+
+    fn fresh(&self) -> Result<(), Refusal> {
+        let asked = self.asked_ms.load(Ordering::Relaxed);
+        if asked != 0 && self.clock.now_ms().saturating_sub(asked) > STALE_AFTER_MS {
+            return Err(Refusal::StoreStale);
+        }
+        Ok(())
+    }
+
+    pub(super) fn effort(&self, snapshot: &Snapshot) -> Effort<'_> {
+        Effort { macs: snapshot.macs, decoy: &self.decoy }
+    }
+
+    /// A token for a credential that has just proved itself, and its lifetime; `None` if tokens are off.
+    pub(super) fn issue_token(
+        &self,
+        credential: &CredentialId,
+        uid: [u8; 16],
+    ) -> Option<(Zeroizing<String>, u64)> {
+        let tokens = self.tokens.as_ref()?;
+        let now = self.clock.now();
+        let claims =
+            Claims { credential: credential.clone(), uid, issued: now, expires: now.plus(tokens.lifetime) };
+        Some((tokens.seal(&claims, now), tokens.lifetime))
+    }
+
+    pub(super) fn open_token(&self, token: &str) -> Result<Claims, Refusal> {
+        let tokens = self.tokens.as_ref().ok_or(Refusal::TokensOff)?;
+        let keys = tokens.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.open(token, self.clock.now()).map_err(Refusal::Token)
+    }
+
+    pub(super) fn count(&self, outcome: Outcome, reason: &str) {
+        if let Some(counter) = &self.counter {
+            counter(outcome, reason);
+        }
+    }
+}
+
+impl Tokens {
+    fn seal(&self, claims: &Claims, now: UnixTime) -> Zeroizing<String> {
+        {
+            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            if !keys.is_due(now) {
+                return keys.seal(claims, random());
+            }
+        }
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.is_due(now) {
+            keys.rotate(&Zeroizing::new(random()), now);
+        }
+        keys.seal(claims, random())
+    }
+}

@@ -1,0 +1,217 @@
+//! `/authenticate` and `/verify_challenge`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::any;
+use bytes::Bytes;
+use countersign_protocol::api_key;
+use countersign_protocol::identity::{ApiKey, CredentialId, Profile};
+use countersign_protocol::problem::Problem;
+use countersign_protocol::refusal::{Malformed, Refusal};
+use countersign_protocol::shared_secret::server::Holders;
+use countersign_protocol::wire::body::{self, AnyChallenge, Verify};
+use countersign_protocol::wire::reply::{ChallengeReply, VerdictReply};
+use countersign_protocol::wire::{self, header};
+use countersign_store::random;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+
+use super::attempt::Attempt;
+use super::authenticator::{Authenticator, Inner};
+use super::extract;
+use super::reject::problem_response;
+use super::route::{Signed, by_signature, fresh_challenge, prove};
+
+/// The two endpoints as an axum router, to be merged beside the protected routes.
+pub fn router(authenticator: Authenticator) -> Router {
+    Router::new()
+        .route(wire::AUTHENTICATE, any(authenticate))
+        .route(wire::VERIFY_CHALLENGE, any(verify_challenge))
+        .with_state(authenticator)
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn authenticate(
+    State(authenticator): State<Authenticator>,
+    request: Request<axum::body::Body>,
+) -> Answer {
+    endpoint(&authenticator, request, "authenticate", |inner, attempt, headers, body| {
+        let reply = give_challenge(inner, attempt, headers, body)?;
+        let reply = ChallengeReply { challenge: &reply, expires_in: inner.issuer.lifetime().as_secs() };
+        Ok(json(&reply, HeaderMap::new()))
+    })
+    .await
+}
+
+async fn verify_challenge(
+    State(authenticator): State<Authenticator>,
+    request: Request<axum::body::Body>,
+) -> Answer {
+    endpoint(&authenticator, request, "verify-challenge", |inner, attempt, headers, body| {
+        let (credential, uid, proof) = verify(inner, attempt, headers, body)?;
+        let token = inner.issue_token(&credential, uid);
+        let reply = VerdictReply {
+            authenticated: true,
+            service: &credential.peer,
+            token: token.as_ref().map(|(token, _)| token.as_str()),
+            expires_in: token.as_ref().map(|(_, seconds)| *seconds),
+        };
+        Ok(json(&reply, proof))
+    })
+    .await
+}
+
+async fn endpoint(
+    authenticator: &Authenticator,
+    request: Request<axum::body::Body>,
+    step: &'static str,
+    answer: impl FnOnce(&Inner, &mut Attempt<'_>, &HeaderMap, &[u8]) -> Result<Answer, Refusal>,
+) -> Answer {
+    let (parts, body) = request.into_parts();
+    let mut attempt = Attempt::new(authenticator, extract::source(&parts.extensions), step);
+    if parts.method != Method::POST {
+        return problem_response(Problem::MethodNotAllowed, &attempt.request_id, None);
+    }
+    let inner = authenticator.inner();
+    let result = match attempt.check_request() {
+        Ok(()) => match read(inner, body).await {
+            Ok(body) => answer(inner, &mut attempt, &parts.headers, &body),
+            Err(malformed) => Err(malformed.into()),
+        },
+        Err(limited) => Err(limited),
+    };
+    match result {
+        Ok(mut response) => {
+            if let Ok(id) = HeaderValue::from_str(&attempt.request_id) {
+                response.headers_mut().insert("x-request-id", id);
+            }
+            response
+        }
+        Err(refusal) => attempt.refuse(refusal, None).into_response(),
+    }
+}
+
+/// Reads a small body in bounded time.
+async fn read(inner: &Inner, body: axum::body::Body) -> Result<Bytes, Malformed> {
+    let collected = tokio::time::timeout(inner.body_timeout, Limited::new(body, wire::MAX_BODY).collect());
+    match collected.await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Malformed::BodyTooLarge),
+        Ok(Err(_)) | Err(_) => Err(Malformed::BodyIncomplete),
+    }
+}
+
+fn give_challenge(
+    inner: &Inner,
+    attempt: &mut Attempt<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<String, Refusal> {
+    if header::bearer_token(headers)?.is_some() {
+        return Err(Refusal::TwoMethods);
+    }
+    let in_header = header::single(headers, &header::X_API_KEY)?
+        .map(|text| text.parse::<ApiKey>().map_err(|_| Malformed::HeaderValue("X-API-Key")))
+        .transpose()?;
+    let in_body = body::read_authenticate(body)?;
+    // The header belongs to guide 1; the body may be of either guide, as the key's peer has it.
+    let (api_key, guide_1_only) = match (in_header, in_body) {
+        (Some(_), Some(_)) => return Err(Refusal::TwoMethods),
+        (Some(key), None) => (key, true),
+        (None, Some(key)) => (key, false),
+        (None, None) => return Err(Malformed::NoKey.into()),
+    };
+    let snapshot = inner.peers()?;
+    let found = snapshot.find(&api_key);
+    attempt.with_key(&found);
+    attempt.check_request()?;
+    attempt.check_failures()?;
+    let refusal = match found.shared_secret() {
+        Holders::Live(_) => {
+            let challenge = fresh_challenge(inner, &api_key);
+            attempt.challenged()?;
+            return Ok(challenge.as_str().to_owned());
+        }
+        Holders::Nobody(refusal) => refusal,
+    };
+    if guide_1_only {
+        return Err(refusal);
+    }
+    found.api_key()?;
+    let now = inner.clock.now();
+    let challenge = api_key::Challenge::generate(now, &random());
+    let expires = now.plus(inner.issuer.lifetime().as_secs());
+    inner
+        .outstanding
+        .put(found.hash, challenge.clone(), expires, now)
+        .map_err(|full| Refusal::TooManyChallenges { retry_after: full.retry_after })?;
+    attempt.challenged()?;
+    Ok(challenge.as_str().to_owned())
+}
+
+type Proven = (CredentialId, [u8; 16], HeaderMap);
+
+fn verify(
+    inner: &Inner,
+    attempt: &mut Attempt<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Proven, Refusal> {
+    let elsewhere = [&header::X_API_KEY, &header::X_CHALLENGE, &header::X_SIGNATURE];
+    if header::bearer_token(headers)?.is_some() || elsewhere.iter().any(|name| headers.contains_key(*name)) {
+        return Err(Refusal::TwoMethods);
+    }
+    let client_challenge = header::client_challenge(headers)?;
+    let Verify { api_key, signature, challenge } = body::read_verify(body)?;
+    let snapshot = inner.peers()?;
+    let found = snapshot.find(&api_key);
+    attempt.with_key(&found);
+    attempt.check_request()?;
+    let echo = match challenge {
+        Some(AnyChallenge::SharedSecret(challenge)) => {
+            let signed = Signed { api_key: &api_key, challenge: &challenge, signature: &signature };
+            let verified = by_signature(inner, attempt, &snapshot, signed)?;
+            let proof = client_challenge.map(|challenge| prove(&verified, &challenge)).unwrap_or_default();
+            let who = &verified.holder().who;
+            return Ok((who.id.clone(), who.uid, proof));
+        }
+        Some(AnyChallenge::ApiKey(challenge)) => Some(challenge),
+        None => None,
+    };
+    attempt.check_failures()?;
+    let now = inner.clock.now();
+    let (outstanding, holder) = match found.api_key() {
+        Ok(holder) => (inner.outstanding.list(found.hash, now), Ok(holder)),
+        Err(refusal) => (Vec::new(), Err(refusal)),
+    };
+    let signed = api_key::server::Attempt {
+        api_key: &api_key,
+        signature: &signature,
+        echo: echo.as_ref().map(api_key::Challenge::as_str),
+    };
+    // The MAC is computed for an unknown key too, and its own refusal goes before the MAC's.
+    let verified = api_key::server::verify(signed, &outstanding);
+    let holder: &Arc<_> = holder?;
+    if outstanding.is_empty() {
+        return Err(Refusal::NothingOutstanding);
+    }
+    verified?.claim(|challenge| {
+        if inner.outstanding.take(found.hash, challenge, now) { Ok(()) } else { Err(Refusal::ChallengeUsed) }
+    })?;
+    attempt.with_credential(&holder.id, Profile::ApiKey);
+    attempt.accept()?;
+    Ok((holder.id.clone(), holder.uid, HeaderMap::new()))
+}
+
+fn json(body: &impl serde::Serialize, proof: HeaderMap) -> Answer {
+    let mut response = Response::new(Full::from(serde_json::to_vec(body).unwrap_or_default()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(proof);
+    response
+}

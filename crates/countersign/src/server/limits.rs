@@ -1,0 +1,108 @@
+use std::net::IpAddr;
+
+use countersign_protocol::lookup::LookupHash;
+use countersign_protocol::refusal::{Refusal, Scope};
+use countersign_store::{Limiter, Quota};
+
+/// Rate limits. A request is refused with 429 before any credential is looked at.
+///
+/// The key is always counted together with the source, so that nobody can lock a key out for others. IPv6
+/// sources are counted by /64 (RFC 6177).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests to the endpoints, per source. Default: 12,000 a minute, 400 at once.
+    pub per_source: Quota,
+    /// Requests to the endpoints, per source and key. Default: 6,000 a minute, 200 at once.
+    pub per_key: Quota,
+    /// Failures, per source. Default: 60 a minute, 60 at once.
+    pub failures_per_source: Quota,
+    /// Failures, per source and key. Default: 20 a minute, 20 at once.
+    pub failures_per_key: Quota,
+    /// For how many sources and keys each of the four counts is kept; about 32 bytes each. Default: 65,536.
+    pub capacity: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_source: Quota::per_minute(12_000, 400),
+            per_key: Quota::per_minute(6_000, 200),
+            failures_per_source: Quota::per_minute(60, 60),
+            failures_per_key: Quota::per_minute(20, 20),
+            capacity: 65_536,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Limiters {
+    source: Limiter,
+    key: Limiter,
+    source_failures: Limiter,
+    key_failures: Limiter,
+}
+
+impl Limiters {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            source: Limiter::new(limits.per_source, limits.capacity),
+            key: Limiter::new(limits.per_key, limits.capacity),
+            source_failures: Limiter::new(limits.failures_per_source, limits.capacity),
+            key_failures: Limiter::new(limits.failures_per_key, limits.capacity),
+        }
+    }
+
+    /// A request to an endpoint.
+    pub(super) fn request(&self, source: IpAddr, now_ms: u64) -> Result<(), Refusal> {
+        limited(self.source.hit(&network(source), now_ms), Scope::Source)
+    }
+
+    /// … with this key.
+    pub(super) fn request_with_key(&self, source: IpAddr, key: LookupHash, now_ms: u64) -> Result<(), Refusal> {
+        limited(self.key.hit(&(network(source), key), now_ms), Scope::Key)
+    }
+
+    /// Whether this source, with this key, has failed too often to be listened to now.
+    pub(super) fn may_try(&self, source: IpAddr, key: Option<LookupHash>, now_ms: u64) -> Result<(), Refusal> {
+        limited(self.source_failures.peek(&network(source), now_ms), Scope::SourceFailures)?;
+        match key {
+            Some(key) => limited(self.key_failures.peek(&(network(source), key), now_ms), Scope::KeyFailures),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a failure.
+    pub(super) fn failed(&self, source: IpAddr, key: Option<LookupHash>, now_ms: u64) {
+        // Whether it was the one too many is for the next attempt to find out.
+        let _ = self.source_failures.hit(&network(source), now_ms);
+        if let Some(key) = key {
+            let _ = self.key_failures.hit(&(network(source), key), now_ms);
+        }
+    }
+}
+
+fn limited(result: Result<(), u64>, scope: Scope) -> Result<(), Refusal> {
+    result.map_err(|wait_ms| Refusal::RateLimited { retry_after: wait_ms.div_ceil(1_000).max(1), scope })
+}
+
+/// The address as far as one customer of a provider shares it.
+fn network(source: IpAddr) -> u128 {
+    match source.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_in_a_64_are_one_source_and_mapped_addresses_are_ipv4() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+    }
+}

@@ -1,0 +1,95 @@
+//! The server's side: [`Authenticator`] decides, [`AuthLayer`] protects routes, [`router`] serves the two
+//! endpoints, [`Peer`] tells a handler who called.
+//!
+//! # How a request on a protected route is decided
+//! 1. Credentials of the wrong form, repeated headers, two methods at once: 400.
+//! 2. `Authorization: Bearer csb.…`: opened, its age and its credential's life are checked.
+//! 3. `X-API-Key` alone, known or not: 401 with a challenge.
+//! 4. `X-API-Key`, `X-Challenge`, `X-Signature`: challenge and signature are verified with the same work for
+//!    every key, then the challenge is burned, then the attempt is written to the trail, then the request passes.
+//! 5. Nothing of these: 401.
+//!
+//! Failures count against the caller's address and against address and key; too many of them: 429.
+//!
+//! # Deployment
+//! Put the layer outside of anything that acts on a request, and serve over TLS: a token is a bearer token. The
+//! caller's address is taken from [`SourceAddr`] or axum's `ConnectInfo`; without either, all callers share one
+//! rate limit. Cookies and other credentials beside ours are passed on untouched.
+//!
+//! # Example
+//! A protected route, and a caller that proves itself or fails:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use axum::{Router, body::Body, routing::get};
+//! use countersign::server::{AuthLayer, Authenticator, Peer, router};
+//! use countersign::{ApiKey, MemoryStore, NewKeys, NewPeer, PeerStore, SharedSecret, Trust};
+//! use countersign::protocol::{UnixTime, shared_secret::sign};
+//! use countersign::store::random;
+//! use http::{Request, StatusCode};
+//! use tower::ServiceExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // What both sides agreed on, out of band.
+//! let (our_key, their_key) = (ApiKey::generate(&random()), ApiKey::generate(&random()));
+//! let secret = SharedSecret::generate(&random());
+//!
+//! let store = MemoryStore::new();
+//! store.add(
+//!     NewPeer {
+//!         name: "billing".parse()?,
+//!         url: None,
+//!         trust: Trust::System,
+//!         danger_unproven_server: false,
+//!         keys: NewKeys::shared_secret(our_key, their_key.clone(), secret.clone(), secret.clone())?,
+//!     },
+//!     UnixTime(1_700_000_000),
+//! )?;
+//! let authenticator = Authenticator::builder("orders".parse()?, Arc::new(store)).build()?;
+//! let app = Router::new()
+//!     .route("/orders", get(|peer: Peer| async move { format!("hello {}", peer.service) }))
+//!     .layer(AuthLayer::new(authenticator.clone()))
+//!     .merge(router(authenticator));
+//!
+//! // A reject: nobody in particular gets a 401.
+//! let request = Request::get("/orders").body(Body::empty())?;
+//! assert_eq!(app.clone().oneshot(request).await?.status(), StatusCode::UNAUTHORIZED);
+//!
+//! // An accept: the key gets a challenge, and the challenge signed with the secret gets in.
+//! let knock = Request::get("/orders").header("X-API-Key", their_key.expose()).body(Body::empty())?;
+//! let refused = app.clone().oneshot(knock).await?;
+//! let challenge = countersign::protocol::wire::www_authenticate::challenge(refused.headers()).unwrap();
+//! let signature = sign(&secret.mac_key(), &their_key, &challenge.parse()?);
+//! let signed = Request::get("/orders")
+//!     .header("X-API-Key", their_key.expose())
+//!     .header("X-Challenge", &challenge)
+//!     .header("X-Signature", signature.to_hex())
+//!     .body(Body::empty())?;
+//! let accepted = app.oneshot(signed).await?;
+//! assert_eq!(accepted.status(), StatusCode::OK);
+//! assert_eq!(axum::body::to_bytes(accepted.into_body(), 100).await?, "hello billing");
+//! # Ok(())
+//! # }
+//! ```
+
+mod attempt;
+mod authenticator;
+mod clock;
+mod endpoints;
+mod extract;
+mod layer;
+mod limits;
+mod reject;
+mod route;
+mod snapshot;
+mod strip;
+
+pub use authenticator::{Authenticator, Builder};
+pub use clock::Clock;
+pub use endpoints::router;
+pub use extract::{Peer, SourceAddr};
+pub use layer::{AuthLayer, AuthService, ResponseBody};
+pub use limits::Limits;
+pub use reject::{Rejection, problem_response};
+pub use route::Admitted;

@@ -1,0 +1,71 @@
+//! What must not travel on: credentials inwards, false identities in either direction.
+
+use countersign_protocol::wire::header::{
+    X_API_KEY, X_CHALLENGE, X_CLIENT_CHALLENGE, X_SIGNATURE, bearer_token,
+};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
+
+/// What headers to upstreams begin with; nobody else may send such.
+const IDENTITY: &str = "x-countersign-";
+
+/// Takes our credentials and whatever looks like our identity headers out of a request.
+///
+/// Servers behind CGI-like gateways read `X_Countersign_Service` as `X-Countersign-Service`: a name counts
+/// whichever way it is spelled.
+pub(super) fn credentials(headers: &mut HeaderMap) {
+    if matches!(bearer_token(headers), Ok(Some(_))) {
+        headers.remove(AUTHORIZATION);
+    }
+    let ours = [X_API_KEY, X_CHALLENGE, X_SIGNATURE, X_CLIENT_CHALLENGE];
+    remove(headers, |name| name.starts_with(IDENTITY) || ours.iter().any(|ours| ours.as_str() == name));
+}
+
+/// Takes out of a handler's response what only we may say.
+pub(super) fn proof(headers: &mut HeaderMap) {
+    let ours = [X_API_KEY, X_SIGNATURE];
+    remove(headers, |name| ours.iter().any(|ours| ours.as_str() == name));
+}
+
+fn remove(headers: &mut HeaderMap, matches: impl Fn(&str) -> bool) {
+    let doomed: Vec<HeaderName> =
+        headers.keys().filter(|name| matches(&name.as_str().replace('_', "-"))).cloned().collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_forged_identities_are_taken_out_in_every_spelling() {
+        let mut headers = HeaderMap::new();
+        for name in [
+            "x-api-key",
+            "x_api_key",
+            "x-signature",
+            "x-challenge",
+            "x-client-challenge",
+            "x-countersign-service",
+            "x_countersign_service",
+            "x-countersign_credential",
+            "x-countersign-anything",
+        ] {
+            headers.insert(name, http::HeaderValue::from_static("forged"));
+        }
+        headers.insert(AUTHORIZATION, http::HeaderValue::from_static("Bearer csb.abc"));
+        headers.insert("cookie", http::HeaderValue::from_static("a=b"));
+        credentials(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["cookie"]);
+    }
+
+    #[test]
+    fn anothers_authorization_is_passed_on() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, http::HeaderValue::from_static("Basic dXNlcjpwYXNz"));
+        credentials(&mut headers);
+        assert!(headers.contains_key(AUTHORIZATION));
+    }
+}
