@@ -1,0 +1,146 @@
+use std::fmt;
+
+use countersign_protocol::wire::printable;
+use http::Uri;
+use url::{Host, Url};
+
+use super::ClientError;
+
+/// Where a peer serves: scheme, host, port and a path prefix. Nothing else is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(Url);
+
+impl BaseUrl {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// Not http or https, with user information, query or fragment, or plain HTTP to another machine.
+    pub fn parse(text: &str) -> Result<Self, ClientError> {
+        let wrong = |why| ClientError::Url { url: printable(text, 200), why };
+        // The parser would take these out silently.
+        if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err(wrong("it contains spaces or control characters"));
+        }
+        let url = Url::parse(text).map_err(|_| wrong("it is not a URL (https://host:port/prefix)"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("its scheme is not https"));
+        }
+        if url.host().is_none() {
+            return Err(wrong("it names no host"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("it contains a user name or a password"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("it has a query or a fragment"));
+        }
+        if url.scheme() == "http" && !is_loopback(&url) {
+            return Err(ClientError::PlainHttp(printable(text, 200)));
+        }
+        Ok(Self(url))
+    }
+
+    /// Splits the URL of one resource into the base of its origin and the path with its query.
+    ///
+    /// # Errors
+    /// As [`BaseUrl::parse`].
+    pub fn split(text: &str) -> Result<(Self, String), ClientError> {
+        let wrong = |why| ClientError::Url { url: printable(text, 200), why };
+        let mut url = Url::parse(text).map_err(|_| wrong("it is not a URL (https://host:port/path)"))?;
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        url.set_query(None);
+        url.set_fragment(None);
+        if url.cannot_be_a_base() {
+            return Err(wrong("its scheme is not https"));
+        }
+        url.set_path("/");
+        Ok((Self::parse(url.as_str())?, path))
+    }
+
+    /// Whether `path` at `origin` lies below this URL.
+    #[must_use]
+    pub fn covers(&self, origin: &Self, path: &str) -> bool {
+        let path = path.split('?').next().unwrap_or(path);
+        let rest = path.strip_prefix(self.prefix());
+        self.0.origin() == origin.0.origin() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The path prefix, without a slash at its end.
+    pub(super) fn prefix(&self) -> &str {
+        self.0.path().trim_end_matches('/')
+    }
+
+    /// The URL of `path` at this origin. With `below`, the path is taken as below the prefix.
+    pub(super) fn join(&self, path: &str, below: bool) -> Result<Uri, ClientError> {
+        let origin = self.0.origin().ascii_serialization();
+        let prefix = if below { self.prefix() } else { "" };
+        format!("{origin}{prefix}{path}").parse().map_err(|_| ClientError::Url {
+            url: printable(path, 200),
+            why: "its path has characters that must be percent-encoded",
+        })
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_loopback_alone() {
+        for good in ["http://127.0.0.1:8080", "http://localhost/x", "http://[::1]:1", "https://orders.example"] {
+            assert!(BaseUrl::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["http://orders.example", "http://10.0.0.1:8080", "http://127.0.0.1.example", "http://[::2]"] {
+            assert!(matches!(BaseUrl::parse(bad), Err(ClientError::PlainHttp(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_base_url_is_refused() {
+        for bad in [
+            "",
+            "orders",
+            "ftp://orders.example",
+            "https://user:password@orders.example",
+            "https://orders.example/?a=b",
+            "https://orders.example/#a",
+            "https://orders.example/\r\nX: y",
+            "data:text/plain,hello",
+        ] {
+            assert!(matches!(BaseUrl::parse(bad), Err(ClientError::Url { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_covers_whole_segments_of_its_own_origin() {
+        let base = BaseUrl::parse("https://orders.example/api/").unwrap();
+        let covers = |text: &str| {
+            let (origin, path) = BaseUrl::split(text).unwrap();
+            base.covers(&origin, &path)
+        };
+        assert!(covers("https://orders.example/api"));
+        assert!(covers("https://orders.example:443/api/x?y=/z"));
+        assert!(!covers("https://orders.example/apis"));
+        assert!(!covers("https://orders.example/"));
+        assert!(!covers("https://orders.example:8443/api"));
+        assert!(!covers("https://orders.example.evil/api"));
+    }
+}

@@ -1,0 +1,39 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_store::Trust;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::ClientError;
+use super::trust::tls_config;
+
+/// An HTTP/1.1 and HTTP/2 client that streams bodies both ways.
+pub type HttpClient =
+    Client<HttpsConnector<HttpConnector>, UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
+
+/// A client with this trust. It never sends a request twice by itself, follows no redirect, and closes idle
+/// connections after five seconds: before the servers that we know close them.
+///
+/// # Errors
+/// The trust cannot be used.
+pub fn http_client(trust: &Trust) -> Result<HttpClient, ClientError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(Duration::from_secs(10)));
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls_config(trust)?)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new())
+        .retry_canceled_requests(false)
+        .pool_idle_timeout(Duration::from_secs(5))
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .build(connector))
+}

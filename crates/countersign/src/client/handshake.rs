@@ -1,0 +1,218 @@
+//! Carries the messages of a handshake between the state machines of the protocol and the network.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_protocol::identity::ApiKey;
+use countersign_protocol::wire::reply::{ReplyError, Session};
+use countersign_protocol::wire::{Incoming, MAX_REPLY, Outgoing};
+use countersign_protocol::{api_key, shared_secret};
+use countersign_store::{Keys, random};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming as Body;
+
+use super::connector::HttpClient;
+use super::error::chain;
+use super::narrate::{Narration, Narrator};
+use super::{BaseUrl, ClientError};
+
+/// What we prove ourselves with.
+#[derive(Debug)]
+pub(super) enum Proof {
+    SharedSecret { credential: Box<shared_secret::client::Credential>, danger_unproven_server: bool },
+    ApiKey(ApiKey),
+}
+
+impl Proof {
+    /// Of the newest credential.
+    pub(super) fn of(peer: &countersign_store::Peer) -> Result<Self, ClientError> {
+        let missing = || ClientError::NoKey(peer.name.to_string());
+        match &peer.credentials.last().ok_or_else(missing)?.keys {
+            Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
+                let credential = Box::new(shared_secret::client::Credential::new(
+                    our_key.clone(),
+                    our_secret.mac_key(),
+                    their_key.clone(),
+                    their_secret.mac_key(),
+                ));
+                Ok(Self::SharedSecret { credential, danger_unproven_server: peer.danger_unproven_server })
+            }
+            Keys::ApiKey { ours, .. } => ours.clone().map(Self::ApiKey).ok_or_else(missing),
+        }
+    }
+}
+
+/// What one handshake came to.
+#[derive(Clone, Debug)]
+pub(super) enum Handshake {
+    /// The server took our proof (and gave its own, where the profile has one).
+    Session(Session),
+    /// A stranger's server of guide 1 without endpoints: it challenges each request.
+    PerRequest,
+}
+
+pub(super) struct Wire<'a> {
+    pub(super) http: &'a HttpClient,
+    pub(super) base: &'a BaseUrl,
+    pub(super) narrator: Option<&'a Narrator>,
+    pub(super) timeout: Duration,
+}
+
+/// An answer, read in full.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn as_incoming(&self) -> Incoming<'_> {
+        Incoming { status: self.status.as_u16(), headers: &self.headers, body: &self.body }
+    }
+}
+
+/// Why a handshake did not come to an end.
+pub(super) enum Failure {
+    Network(ClientError),
+    Protocol(ReplyError),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Network(error)
+    }
+}
+
+impl From<ReplyError> for Failure {
+    fn from(error: ReplyError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl Wire<'_> {
+    pub(super) async fn shake(&self, proof: &Proof) -> Result<Handshake, Failure> {
+        match proof {
+            Proof::SharedSecret { credential, danger_unproven_server } => {
+                self.shared_secret(credential, *danger_unproven_server).await
+            }
+            Proof::ApiKey(key) => {
+                self.say("profile api-key: the key travels; TLS alone protects it");
+                let (request, waiting) = api_key::client::start(key);
+                let answer = self.post(request).await?;
+                let (request, waiting) = waiting.receive(&answer.as_incoming())?;
+                self.say("the challenge has the shape of guide 2's; answering with HMAC-SHA256(key, challenge)");
+                let answer = self.post(request).await?;
+                let session = waiting.receive(&answer.as_incoming())?;
+                self.say("authenticated; this profile gives no proof of the server beyond TLS");
+                Ok(Handshake::Session(session))
+            }
+        }
+    }
+
+    async fn shared_secret(
+        &self,
+        credential: &shared_secret::client::Credential,
+        danger_unproven_server: bool,
+    ) -> Result<Handshake, Failure> {
+        self.say("profile shared-secret: asking for a challenge");
+        let (request, waiting) = shared_secret::client::start(credential, Some(random()));
+        let answer = self.post(request).await?;
+        let no_endpoint = [404, 405, 501].contains(&answer.status.as_u16());
+        if danger_unproven_server && no_endpoint {
+            self.say("the server has no /authenticate: signing a challenge for each request (danger: it proves nothing)");
+            return Ok(Handshake::PerRequest);
+        }
+        let (request, mut waiting) = waiting.receive(&answer.as_incoming())?;
+        if danger_unproven_server {
+            waiting = waiting.danger_accept_unproven_server();
+        }
+        self.say("answering with HMAC-SHA256(secret, our key ‖ challenge), and challenging the server");
+        let answer = self.post(request).await?;
+        let session = waiting.receive(&answer.as_incoming())?;
+        self.say("both sides have proved themselves");
+        Ok(Handshake::Session(session))
+    }
+
+    fn say(&self, text: &str) {
+        if let Some(narrator) = self.narrator {
+            narrator(&Narration::said(text));
+        }
+    }
+
+    async fn post(&self, outgoing: Outgoing) -> Result<Answer, ClientError> {
+        let url = self.base.join(outgoing.path, true)?;
+        let mut request = Request::new(Bytes::copy_from_slice(&outgoing.body));
+        *request.method_mut() = Method::POST;
+        *request.headers_mut() = outgoing.headers;
+        *request.uri_mut() = url.clone();
+        let read = async {
+            let (parts, body) = self.send(request).await?.into_parts();
+            let body = Limited::new(body, MAX_REPLY).collect().await.map_err(|error| {
+                if error.is::<http_body_util::LengthLimitError>() {
+                    ClientError::ReplyTooLong { url: url.to_string() }
+                } else {
+                    ClientError::Connect { url: url.to_string(), why: chain(&*error) }
+                }
+            })?;
+            Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
+        };
+        self.in_time(&url, read).await
+    }
+
+    /// Sends one request and waits for the head of its response.
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<http::Response<Body>, ClientError> {
+        let url = request.uri().clone();
+        if let Some(narrator) = self.narrator {
+            narrator(&Narration::request(request.method(), &url, request.headers()));
+        }
+        let request = request.map(|body| Full::from(body).map_err(|never| match never {}).boxed_unsync());
+        let sent = async {
+            self.http
+                .request(request)
+                .await
+                .map_err(|error| ClientError::Connect { url: url.to_string(), why: chain(&error) })
+        };
+        let response = self.in_time(&url, sent).await?;
+        if let Some(narrator) = self.narrator {
+            narrator(&Narration::response(response.status(), response.headers()));
+        }
+        Ok(response)
+    }
+
+    async fn in_time<T>(
+        &self,
+        url: &Uri,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(result) => result,
+            Err(_) => Err(ClientError::Timeout { url: url.to_string(), seconds: self.timeout.as_secs() }),
+        }
+    }
+
+    /// Guide 1 on the route itself: knock with the key alone, then send the request with the challenge answered.
+    pub(super) async fn per_request(
+        &self,
+        credential: &shared_secret::client::Credential,
+        mut request: Request<Bytes>,
+    ) -> Result<http::Response<Body>, Failure> {
+        self.say("signing a challenge for this request");
+        let mut knock = Request::new(Bytes::new());
+        *knock.method_mut() = request.method().clone();
+        *knock.uri_mut() = request.uri().clone();
+        *knock.headers_mut() = shared_secret::client::knock(credential);
+        let refusal = self.send(knock).await?;
+        let (status, headers) = (refusal.status().as_u16(), refusal.headers().clone());
+        let incoming = Incoming { status, headers: &headers, body: &[] };
+        request.headers_mut().extend(shared_secret::client::answer(credential, &incoming)?);
+        Ok(self.send(request).await?)
+    }
+}
+
+/// Marked sensitive: not for compression tables and logs.
+pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
