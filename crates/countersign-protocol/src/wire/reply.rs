@@ -142,7 +142,7 @@ pub(crate) fn session(answer: &Incoming<'_>) -> Result<Session, ReplyError> {
     struct Reply {
         authenticated: Option<bool>,
         token: Option<Zeroizing<String>>,
-        expires_in: Option<serde_json::Number>,
+        expires_in: Option<serde_json::Value>,
     }
     if answer.status != 200 {
         return Err(ReplyError::status(answer));
@@ -157,6 +157,7 @@ pub(crate) fn session(answer: &Incoming<'_>) -> Result<Session, ReplyError> {
         Some(_) => return Err(ReplyError::TokenForm),
         None => None,
     };
+    // A stranger's server may write anything here; what is no number is as good as absent.
     let expires_in = reply.expires_in.and_then(|number| {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer saturates")]
         number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64))

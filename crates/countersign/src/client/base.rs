@@ -73,6 +73,14 @@ impl BaseUrl {
         self.0.path().trim_end_matches('/')
     }
 
+    /// The URL of `path` (with its query) below this one.
+    ///
+    /// # Errors
+    /// The path has characters that no URL has.
+    pub fn below(&self, path: &str) -> Result<Uri, ClientError> {
+        self.join(path, true)
+    }
+
     /// The URL of `path` at this origin. With `below`, the path is taken as below the prefix.
     pub(super) fn join(&self, path: &str, below: bool) -> Result<Uri, ClientError> {
         let origin = self.0.origin().ascii_serialization();

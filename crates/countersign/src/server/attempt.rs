@@ -49,9 +49,14 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn with_credential(&mut self, id: &CredentialId, profile: Profile) {
+        self.with_claimed(id);
+        self.profile = Some(profile);
+    }
+
+    /// The credential that a token names. It may not be there any more, and its profile is not known then.
+    pub(super) fn with_claimed(&mut self, id: &CredentialId) {
         self.service = Some(id.peer.to_string());
         self.credential = Some(id.to_string());
-        self.profile = Some(profile);
     }
 
     pub(super) fn step(&mut self, step: &'static str) {
@@ -102,6 +107,7 @@ impl<'a> Attempt<'a> {
             Ok(()) => refusal,
             Err(unavailable) => unavailable,
         };
+        let challenge = challenge.filter(|_| refusal.problem().status() == 401);
         let lifetime = inner.issuer.lifetime();
         Rejection {
             refusal,

@@ -94,7 +94,7 @@ fn by_token(
     // A good token is never held up by failures of others at the same address: opening it costs less than
     // keeping its owner out would.
     let opened = inner.open_token(token).and_then(|claims| {
-        attempt.with_credential(&claims.credential, Profile::SharedSecret);
+        attempt.with_claimed(&claims.credential);
         snapshot.live(&claims.uid).ok_or(Refusal::TokenOrphaned)
     });
     let (credential, profile) = match opened {

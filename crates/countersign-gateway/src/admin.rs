@@ -1,0 +1,30 @@
+//! The admin listener: for probes and monitoring, on an address of its own.
+
+use axum::Router;
+use axum::routing::get;
+use countersign::server::Authenticator;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+
+use crate::Metrics;
+
+pub(crate) fn router(authenticator: Authenticator, metrics: Metrics) -> Router {
+    let ready = move || {
+        let ready = authenticator.is_ready();
+        async move {
+            if ready {
+                (StatusCode::OK, "ready\n")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read\n")
+            }
+        }
+    };
+    let text = move || {
+        let text = metrics.text();
+        async move { ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text) }
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(text))
+}

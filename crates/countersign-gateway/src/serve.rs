@@ -1,0 +1,305 @@
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use countersign::server::{Authenticator, SourceAddr};
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+use crate::{ListenError, ListenUrl, Metrics, TlsIdentity, Upstream, admin, app};
+
+/// How long a caller may take. What takes longer is cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a TLS handshake. Default: 10 seconds.
+    pub tls_handshake: Duration,
+    /// For the head of a request, and between two requests on one connection. Default: 10 seconds.
+    pub head: Duration,
+    /// Between two pieces of a request's body. Default: 30 seconds.
+    pub body: Duration,
+    /// Without taking any byte of a response. Default: 30 seconds.
+    pub write: Duration,
+    /// For what runs when the server is asked to stop. Default: 30 seconds.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tls_handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a gateway serves, and where.
+#[derive(Debug)]
+pub struct Settings {
+    /// The public listeners.
+    pub listeners: Vec<ListenUrl>,
+    /// The admin listener, if any. It has no authentication: bind it to where only monitoring can reach it.
+    pub admin: Option<SocketAddr>,
+    /// The TLS identity; needed if a listener speaks TLS.
+    pub tls: Option<TlsIdentity>,
+    /// Where authenticated requests go; without, they are answered with the caller's name.
+    pub upstream: Option<Upstream>,
+    /// Allows plain HTTP beyond loopback.
+    pub danger_plain_http: bool,
+    /// Connections at one time; further ones wait to be accepted. Default: 4096.
+    pub max_connections: usize,
+    /// The longest head of a request, in bytes. Default: 32 KiB.
+    pub max_head: usize,
+    /// See [`Timeouts`].
+    pub timeouts: Timeouts,
+}
+
+impl Settings {
+    /// Defaults for these listeners.
+    #[must_use]
+    pub fn new(listeners: Vec<ListenUrl>) -> Self {
+        Self {
+            listeners,
+            admin: None,
+            tls: None,
+            upstream: None,
+            danger_plain_http: false,
+            max_connections: 4096,
+            max_head: 32 * 1024,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Config: a listener that is not allowed.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Config: TLS without an identity.
+    #[error("{0} needs a certificate: `countersign init` makes one, or set `tls.certificate` and `tls.key`")]
+    NoIdentity(ListenUrl),
+    /// Config: the identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] crate::IdentityError),
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Io {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// A gateway whose listeners are open.
+#[derive(Debug)]
+pub struct Gateway {
+    authenticator: Authenticator,
+    metrics: Metrics,
+    settings: Settings,
+    public: Vec<(ListenUrl, TcpListener)>,
+    admin: Option<(ListenUrl, TcpListener)>,
+}
+
+impl Gateway {
+    /// Opens all listeners.
+    ///
+    /// # Errors
+    /// See [`BindError`]. Nothing listens then.
+    pub async fn bind(
+        authenticator: Authenticator,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> Result<Self, BindError> {
+        let mut public = Vec::new();
+        for listener in &settings.listeners {
+            listener.check(settings.danger_plain_http)?;
+            if listener.tls && settings.tls.is_none() {
+                return Err(BindError::NoIdentity(*listener));
+            }
+            public.push(open(*listener).await?);
+        }
+        let admin = match settings.admin {
+            Some(address) => Some(open(ListenUrl { tls: false, address }).await?),
+            None => None,
+        };
+        Ok(Self { authenticator, metrics, settings, public, admin })
+    }
+
+    /// The open listeners with their real ports: the public ones in the order given, then the admin one.
+    #[must_use]
+    pub fn listening(&self) -> Vec<ListenUrl> {
+        self.public.iter().chain(&self.admin).map(|(url, _)| *url).collect()
+    }
+
+    /// Serves until `shutdown` comes, then takes no more connections, lets running requests end (at most
+    /// [`Timeouts::drain`]), and returns whether all of them did.
+    ///
+    /// # Errors
+    /// The TLS identity cannot be used.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<bool, BindError> {
+        let Self { authenticator, metrics, mut settings, public, admin } = self;
+        let tls = match &settings.tls {
+            Some(identity) => Some(TlsAcceptor::from(Arc::new(identity.server_config()?))),
+            None => None,
+        };
+        let app = app::router_for(authenticator.clone(), settings.upstream.take())
+            .layer(RequestBodyTimeoutLayer::new(settings.timeouts.body));
+        let watching = tokio::spawn(authenticator.clone().watch());
+        let (stop, stopped) = watch::channel(());
+        let room = Arc::new(Semaphore::new(settings.max_connections));
+        let mut loops = Vec::new();
+        for (url, listener) in public {
+            let acceptor = Acceptor {
+                tls: tls.clone().filter(|_| url.tls),
+                app: app.clone(),
+                metrics: Some(metrics.clone()),
+                http: http(&settings),
+                timeouts: settings.timeouts,
+                room: Arc::clone(&room),
+            };
+            loops.push(tokio::spawn(acceptor.accept(listener, stopped.clone())));
+        }
+        if let Some((_, listener)) = admin {
+            let acceptor = Acceptor {
+                tls: None,
+                app: admin::router(authenticator, metrics),
+                metrics: None,
+                http: http(&settings),
+                timeouts: settings.timeouts,
+                // Monitoring must get through when the public side is full.
+                room: Arc::new(Semaphore::new(64)),
+            };
+            loops.push(tokio::spawn(acceptor.accept(listener, stopped.clone())));
+        }
+        drop(stopped);
+        shutdown.await;
+        let _ = stop.send(());
+        for accepting in loops {
+            let _ = accepting.await;
+        }
+        // Each connection holds a receiver; closed means that the last one has ended.
+        let drained = tokio::time::timeout(settings.timeouts.drain, stop.closed()).await.is_ok();
+        watching.abort();
+        Ok(drained)
+    }
+}
+
+async fn open(url: ListenUrl) -> Result<(ListenUrl, TcpListener), BindError> {
+    let failed = |error| BindError::Io { address: url.address, error };
+    let listener = TcpListener::bind(url.address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((ListenUrl { tls: url.tls, address }, listener))
+}
+
+fn http(settings: &Settings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.timeouts.head)
+        .max_buf_size(settings.max_head.max(8192))
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(settings.timeouts.head)
+        .keep_alive_timeout(settings.timeouts.head)
+        .max_concurrent_streams(128)
+        .max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX));
+    builder
+}
+
+/// Accepts on one listener.
+#[derive(Clone)]
+struct Acceptor {
+    tls: Option<TlsAcceptor>,
+    app: Router,
+    metrics: Option<Metrics>,
+    http: auto::Builder<TokioExecutor>,
+    timeouts: Timeouts,
+    room: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    async fn accept(self, listener: TcpListener, mut stopped: watch::Receiver<()>) {
+        loop {
+            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopped.changed() => return,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: wait for some connections to end.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let this = self.clone();
+            let stopped = stopped.clone();
+            tokio::spawn(async move {
+                let _connected = this.metrics.as_ref().map(Metrics::connected);
+                this.connection(stream, address, stopped).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn connection(&self, stream: TcpStream, address: SocketAddr, stopped: watch::Receiver<()>) {
+        let _ = stream.set_nodelay(true);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.timeouts.write));
+        let stream = Box::pin(stream);
+        match &self.tls {
+            None => self.serve(stream, address, stopped).await,
+            Some(tls) => match tokio::time::timeout(self.timeouts.tls_handshake, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.serve(stream, address, stopped).await,
+                Ok(Err(error)) => tracing::debug!(%error, %address, "no TLS handshake"),
+                Err(_) => tracing::debug!(%address, "the TLS handshake took too long"),
+            },
+        }
+    }
+
+    async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        address: SocketAddr,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        let app = self.app.clone();
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(SourceAddr(address.ip()));
+            app.clone().oneshot(request)
+        });
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = %error, %address, "connection ended");
+        }
+    }
+}
