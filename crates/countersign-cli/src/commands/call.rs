@@ -1,0 +1,123 @@
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign::PeerStore;
+use countersign::client::{BaseUrl, Client, Narration};
+use countersign::store::Peer;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Request};
+use http_body_util::BodyExt as _;
+
+use crate::args::CallArgs;
+use crate::failure::{Context as _, Failure};
+use crate::home::Home;
+use crate::show;
+
+pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
+    let request = request(args)?;
+    let peer = choose(home, args)?;
+    let mut builder =
+        Client::builder().timeout(Duration::from_secs(args.timeout)).audit(home.trail("call")?);
+    if args.verbose {
+        builder = builder.narrator(Arc::new(|narration: &Narration| eprintln!("{narration}")));
+    }
+    let client = builder.build(&peer)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let status = runtime.block_on(async {
+        let response = client.send(request).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context(|| "the response was cut off".to_owned())?;
+            if let Some(piece) = frame.data_ref() {
+                write(piece)?;
+            }
+        }
+        Ok::<_, Failure>(status)
+    })?;
+    if status.is_success() { Ok(()) } else { Err(Failure::new(format!("{} answered {status}", peer.name))) }
+}
+
+/// The peer whose URL is the longest prefix of the one that is called.
+fn choose(home: &Home, args: &CallArgs) -> Result<Peer, Failure> {
+    let store = home.store()?;
+    if let Some(name) = &args.peer {
+        return Ok(store.get(name)?);
+    }
+    let (origin, path) = BaseUrl::split(&args.url)?;
+    let mut matching: Vec<(usize, Peer)> = store
+        .list()?
+        .into_iter()
+        .filter_map(|peer| {
+            let url = peer.url.as_deref()?;
+            let length = url.len();
+            BaseUrl::parse(url).ok()?.covers(&origin, &path).then_some((length, peer))
+        })
+        .collect();
+    matching.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+    let mut matching = matching.into_iter();
+    match (matching.next(), matching.next()) {
+        (Some((one, _)), Some((two, _))) if one == two => {
+            Err(Failure::usage("several peers have this URL: choose one with --peer NAME"))
+        }
+        (Some((_, peer)), _) => Ok(peer),
+        (None, _) => Err(Failure::new(format!(
+            "no peer has this URL: `countersign peer add NAME --url {origin} …` first"
+        ))),
+    }
+}
+
+fn request(args: &CallArgs) -> Result<Request<Bytes>, Failure> {
+    let body = args.data.as_deref().map(body).transpose()?;
+    let method = match &args.request {
+        Some(method) => {
+            Method::from_bytes(method.as_bytes()).map_err(|_| Failure::usage("-X: that is not a method"))?
+        }
+        None if body.is_some() => Method::POST,
+        None => Method::GET,
+    };
+    // A wrong URL is told as such before anything else happens.
+    BaseUrl::split(&args.url)?;
+    let mut request = Request::new(body.clone().unwrap_or_default());
+    *request.method_mut() = method;
+    *request.uri_mut() = args
+        .url
+        .parse()
+        .map_err(|_| Failure::usage("the URL has characters that must be percent-encoded"))?;
+    for header in &args.headers {
+        let wrong = || Failure::usage("-H: a header is `Name: value`, in visible characters");
+        let (name, value) = header.split_once(':').ok_or_else(wrong)?;
+        let name: HeaderName = name.trim().parse().map_err(|_| wrong())?;
+        let value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
+        request.headers_mut().append(name, value);
+    }
+    if body.is_some() && !request.headers().contains_key(CONTENT_TYPE) {
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    Ok(request)
+}
+
+fn body(given: &str) -> Result<Bytes, Failure> {
+    match given.strip_prefix('@') {
+        None => Ok(Bytes::copy_from_slice(given.as_bytes())),
+        Some("-") => {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes)?;
+            Ok(bytes.into())
+        }
+        Some(path) => Ok(std::fs::read(path).context(|| format!("-d: {path}"))?.into()),
+    }
+}
+
+/// To a file or a pipe as it is; to a terminal without what a terminal would obey.
+fn write(piece: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.is_terminal() {
+        stdout.write_all(show::printable_lines(&String::from_utf8_lossy(piece)).as_bytes())?;
+    } else {
+        stdout.write_all(piece)?;
+    }
+    Ok(stdout.flush()?)
+}

@@ -1,0 +1,10 @@
+//! One module a command.
+
+pub(crate) mod audit;
+pub(crate) mod call;
+pub(crate) mod demo;
+pub(crate) mod init;
+pub(crate) mod keygen;
+pub(crate) mod peer;
+pub(crate) mod serve;
+pub(crate) mod status;

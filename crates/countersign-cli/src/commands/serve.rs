@@ -1,0 +1,84 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::server::Authenticator;
+use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::peer::trust_in_file;
+use crate::args::ServeArgs;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::show;
+
+pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
+    let config = home.config()?;
+    log();
+    let settings = settings(home, &config, args)?;
+    let metrics = Metrics::new();
+    let counted = metrics.clone();
+    let authenticator = Authenticator::builder(config.service.clone(), Arc::new(home.store()?))
+        .audit(home.trail("serve")?)
+        .challenge_lifetime(config.challenge.lifetime())
+        .token_lifetime(config.token.lifetime())
+        .limits(config.limits.limits())
+        .counter(move |outcome, reason| counted.attempt(outcome, reason))
+        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let gateway = Gateway::bind(authenticator, metrics, settings).await?;
+        for url in gateway.listening() {
+            show::out(&format!("listening on {url}\n"))?;
+        }
+        let stopped = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping: running requests may end");
+        };
+        if gateway.run(stopped).await? {
+            Ok(())
+        } else {
+            Err(Failure::new("stopped; some requests had not ended in time and were cut off"))
+        }
+    })
+}
+
+fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, Failure> {
+    let listeners = if args.listen.is_empty() { config.serve.listen.clone() } else { args.listen };
+    if listeners.is_empty() {
+        return Err(Failure::usage("where to listen? --listen URL, or `listen` in countersign.toml"));
+    }
+    let mut settings = Settings::new(listeners);
+    settings.admin = args.admin.or(config.serve.admin);
+    settings.danger_plain_http = config.danger_plain_http;
+    settings.max_connections = usize::try_from(config.serve.max_connections.0)?;
+    settings.timeouts = config.timeouts.timeouts();
+    if settings.listeners.iter().any(|listener| listener.tls) {
+        let inside = |path: &std::path::PathBuf| home.path().join(path);
+        let certificate = config.tls.certificate.as_ref().map_or_else(|| home.certificate_file(), inside);
+        let key = config.tls.key.as_ref().map_or_else(|| home.tls_key_file(), inside);
+        settings.tls = Some(TlsIdentity::load(&certificate, &key)?);
+    }
+    if let Some(url) = args.upstream.or_else(|| config.serve.upstream.clone()) {
+        let trust = trust_in_file(config.serve.upstream_ca.as_deref())?;
+        let timeout = Duration::from_secs(config.serve.upstream_timeout_seconds.0);
+        settings.upstream = Some(Upstream::new(&url, &trust, timeout)?);
+    }
+    Ok(settings)
+}
+
+/// The log goes to standard error; `RUST_LOG` chooses more or less of it.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+}

@@ -1,0 +1,52 @@
+use countersign::{PeerStore, Trust};
+use countersign_gateway::TlsIdentity;
+use serde_json::json;
+
+use super::peer::describe;
+use crate::args::JsonArgs;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::show;
+
+pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
+    let config = home.config()?;
+    let peers = home.store()?.list()?;
+    let certificate = config.tls.certificate.clone().unwrap_or_else(|| home.certificate_file());
+    let key = config.tls.key.clone().unwrap_or_else(|| home.tls_key_file());
+    // A service that only calls others may have no TLS identity.
+    let pin = TlsIdentity::load(&certificate, &key).and_then(|identity| identity.pin());
+    let pin = pin.map(|pin| Trust::pin_text(&pin)).map_err(|error| error.to_string());
+    if args.json {
+        return show::json(&json!({
+            "service": config.service.as_str(),
+            "home": home.path().display().to_string(),
+            "tlsPin": pin.ok(),
+            "peers": peers.iter().map(describe).collect::<Vec<_>>(),
+        }));
+    }
+    let now = show::now();
+    let rows: Vec<_> = peers
+        .iter()
+        .flat_map(|peer| {
+            peer.credentials.iter().map(|credential| {
+                vec![
+                    credential.id(&peer.name).to_string(),
+                    peer.profile.to_string(),
+                    show::age(credential.created, now),
+                    credential.fingerprint.to_string(),
+                ]
+            })
+        })
+        .collect();
+    let mut text = format!("service  {}\nhome     {}\n", config.service, home.path().display());
+    match pin {
+        Ok(pin) => text.push_str(&format!("TLS pin  {pin}\n\n")),
+        Err(error) => text.push_str(&format!("TLS      {error}\n\n")),
+    }
+    if rows.is_empty() {
+        text.push_str("no peers yet: `countersign peer add` (docs/key-exchange.md)\n");
+    } else {
+        text.push_str(&show::table(&["CREDENTIAL", "PROFILE", "AGE", "FINGERPRINT"], &rows));
+    }
+    show::out(&text)
+}

@@ -1,0 +1,280 @@
+//! `countersign.toml`. Every value is checked while it is read, so that an error points at its line.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use countersign::ServiceName;
+use countersign::protocol::shared_secret::Lifetime;
+use countersign::server::Limits;
+use countersign::store::Quota;
+use countersign_gateway::{ListenUrl, Timeouts};
+use serde::{Deserialize, Deserializer, de};
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) service: ServiceName,
+    #[serde(default)]
+    pub(crate) serve: Serve,
+    #[serde(default)]
+    pub(crate) tls: Tls,
+    #[serde(default)]
+    pub(crate) challenge: Challenge,
+    #[serde(default)]
+    pub(crate) token: Token,
+    #[serde(default)]
+    pub(crate) limits: LimitsConfig,
+    #[serde(default)]
+    pub(crate) timeouts: TimeoutsConfig,
+    /// Plain HTTP on addresses that other machines reach.
+    #[serde(default)]
+    pub(crate) danger_plain_http: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Serve {
+    #[serde(deserialize_with = "listeners")]
+    pub(crate) listen: Vec<ListenUrl>,
+    pub(crate) upstream: Option<String>,
+    pub(crate) upstream_ca: Option<PathBuf>,
+    pub(crate) upstream_timeout_seconds: Bounded<1, 3600>,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) max_connections: Bounded<1, 1_000_000>,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            upstream: None,
+            upstream_ca: None,
+            upstream_timeout_seconds: Bounded(60),
+            admin: None,
+            max_connections: Bounded(4096),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tls {
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Challenge {
+    pub(crate) lifetime_seconds: Bounded<5, 120>,
+}
+
+impl Default for Challenge {
+    fn default() -> Self {
+        Self { lifetime_seconds: Bounded(30) }
+    }
+}
+
+impl Challenge {
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        Lifetime::seconds(self.lifetime_seconds.0).unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Token {
+    pub(crate) enabled: bool,
+    pub(crate) lifetime_seconds: Bounded<1, 300>,
+}
+
+impl Default for Token {
+    fn default() -> Self {
+        Self { enabled: true, lifetime_seconds: Bounded(300) }
+    }
+}
+
+impl Token {
+    pub(crate) fn lifetime(&self) -> Option<u64> {
+        self.enabled.then_some(self.lifetime_seconds.0)
+    }
+}
+
+/// `{ per_minute = 60, burst = 60 }`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rate {
+    per_minute: Bounded<1, 60_000>,
+    burst: Bounded<1, 1_000_000>,
+}
+
+impl Rate {
+    fn quota(self) -> Quota {
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Quota::per_minute(small(self.per_minute.0), small(self.burst.0))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsConfig {
+    requests_per_source: Option<Rate>,
+    requests_per_key: Option<Rate>,
+    failures_per_source: Option<Rate>,
+    failures_per_key: Option<Rate>,
+}
+
+impl LimitsConfig {
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        for (given, limit) in [
+            (self.requests_per_source, &mut limits.per_source),
+            (self.requests_per_key, &mut limits.per_key),
+            (self.failures_per_source, &mut limits.failures_per_source),
+            (self.failures_per_key, &mut limits.failures_per_key),
+        ] {
+            if let Some(rate) = given {
+                *limit = rate.quota();
+            }
+        }
+        limits
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TimeoutsConfig {
+    tls_handshake_seconds: Option<Bounded<1, 300>>,
+    head_seconds: Option<Bounded<1, 300>>,
+    body_seconds: Option<Bounded<1, 3600>>,
+    write_seconds: Option<Bounded<1, 3600>>,
+    drain_seconds: Option<Bounded<1, 3600>>,
+}
+
+impl TimeoutsConfig {
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        let mut timeouts = Timeouts::default();
+        for (given, timeout) in [
+            (self.tls_handshake_seconds.map(|seconds| seconds.0), &mut timeouts.tls_handshake),
+            (self.head_seconds.map(|seconds| seconds.0), &mut timeouts.head),
+            (self.body_seconds.map(|seconds| seconds.0), &mut timeouts.body),
+            (self.write_seconds.map(|seconds| seconds.0), &mut timeouts.write),
+            (self.drain_seconds.map(|seconds| seconds.0), &mut timeouts.drain),
+        ] {
+            if let Some(seconds) = given {
+                *timeout = Duration::from_secs(seconds);
+            }
+        }
+        timeouts
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounded<const MIN: u64, const MAX: u64>(pub(crate) u64);
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Bounded<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(from)?;
+        let allowed = u64::try_from(number).ok().filter(|number| (MIN..=MAX).contains(number));
+        allowed.map(Self).ok_or_else(|| de::Error::custom(format!("{number} is not between {MIN} and {MAX}")))
+    }
+}
+
+fn listeners<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ListenUrl>, D::Error> {
+    Vec::<String>::deserialize(from)?
+        .iter()
+        .map(|text| text.parse().map_err(|error| de::Error::custom(format!("`{text}`: {error}"))))
+        .collect()
+}
+
+/// What is wrong in the file, and where.
+#[derive(Debug)]
+pub(crate) struct ConfigError(toml::de::Error);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    pub(crate) fn parse(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(ConfigError)
+    }
+
+    /// What `countersign init` writes.
+    pub(crate) fn template(service: &ServiceName) -> String {
+        format!(
+            r#"# Countersign. Everything but `service` has a default; docs/configuration.md explains each setting.
+# Secrets are never in this file: peers are in store.sqlite, sealed under the master key.
+
+service = "{service}"
+
+[serve]
+listen = ["https://127.0.0.1:8443"]
+# upstream = "http://127.0.0.1:8080"    # where authenticated requests go
+# admin = "127.0.0.1:9443"              # /healthz, /readyz, /metrics
+
+# [tls]                                 # instead of the generated tls/certificate.pem and tls/key.pem
+# certificate = "/etc/ssl/orders.pem"
+# key = "/etc/ssl/private/orders.key"
+
+# [challenge]
+# lifetime_seconds = 30                 # 5 to 120
+
+# [token]
+# enabled = true
+# lifetime_seconds = 300                # at most 300
+
+# [limits]                              # a burst, and then so many a minute
+# requests_per_source = {{ per_minute = 12000, burst = 400 }}
+# requests_per_key    = {{ per_minute = 6000, burst = 200 }}
+# failures_per_source = {{ per_minute = 60, burst = 60 }}
+# failures_per_key    = {{ per_minute = 20, burst = 20 }}
+"#
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Config::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_init_writes_is_a_valid_config_with_and_without_its_comments() {
+        let text = Config::template(&"orders".parse().unwrap());
+        assert_eq!(Config::parse(&text).unwrap().service.as_str(), "orders");
+        let uncommented: String = text
+            .lines()
+            .filter(|line| !line.starts_with("# Countersign") && !line.starts_with("# Secrets"))
+            .map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line)))
+            .collect();
+        let config = Config::parse(&uncommented).unwrap();
+        assert_eq!(config.challenge.lifetime(), Lifetime::default());
+        assert_eq!(format!("{:?}", config.limits.limits()), format!("{:?}", Limits::default()));
+    }
+
+    #[test]
+    fn errors_point_at_their_line() {
+        let wrong = error("service = \"orders\"\n\n[challenge]\nlifetime_seconds = 3\n");
+        assert!(wrong.contains("line 4") && wrong.contains("3 is not between 5 and 120"), "{wrong}");
+        let wrong = error("service = \"Orders\"\n");
+        assert!(wrong.contains("line 1") && wrong.contains("character 1"), "{wrong}");
+        let wrong = error("service = \"orders\"\n[serve]\nlisen = []\n");
+        assert!(wrong.contains("line 3") && wrong.contains("lisen"), "{wrong}");
+        let wrong = error("service = \"orders\"\n[serve]\nlisten = [\"127.0.0.1\"]\n");
+        assert!(wrong.contains("line 3") && wrong.contains("https://ADDRESS:PORT"), "{wrong}");
+        assert!(error("service = \n").contains("line 1"));
+        assert!(error("").contains("service"));
+    }
+}

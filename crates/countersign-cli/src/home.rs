@@ -1,0 +1,97 @@
+//! The data directory.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use countersign::audit::{AuditSink, JsonLines};
+use countersign::store::master::{MasterKey, Source};
+use countersign::store::sqlite::SqliteStore;
+
+use crate::config::Config;
+use crate::failure::{Context as _, Failure};
+
+/// Where this service keeps everything.
+#[derive(Debug)]
+pub(crate) struct Home(PathBuf);
+
+impl Home {
+    /// `--home`, `COUNTERSIGN_HOME`, or the XDG data directory.
+    pub(crate) fn locate(given: Option<PathBuf>) -> Result<Self, Failure> {
+        let found = given.or_else(|| {
+            let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+            let fallback = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
+            Some(data.or_else(fallback)?.join("countersign"))
+        });
+        found.map(Self).ok_or_else(|| {
+            Failure::usage("where is the data directory? Give --home DIR, or set COUNTERSIGN_HOME or HOME")
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.0.join("countersign.toml")
+    }
+
+    pub(crate) fn store_file(&self) -> PathBuf {
+        self.0.join("store.sqlite")
+    }
+
+    pub(crate) fn audit_directory(&self) -> PathBuf {
+        self.0.join("audit")
+    }
+
+    pub(crate) fn certificate_file(&self) -> PathBuf {
+        self.0.join("tls/certificate.pem")
+    }
+
+    pub(crate) fn tls_key_file(&self) -> PathBuf {
+        self.0.join("tls/key.pem")
+    }
+
+    pub(crate) fn master_key_source(&self) -> Source {
+        Source::choose(&self.0.join("master.key"), |name| std::env::var_os(name))
+    }
+
+    pub(crate) fn master_key(&self) -> Result<MasterKey, Failure> {
+        Ok(MasterKey::load(&self.master_key_source(), |name| std::env::var_os(name))?)
+    }
+
+    /// Makes the directory and the one for TLS, for their owner alone.
+    pub(crate) fn make(&self) -> Result<(), Failure> {
+        let tls = self.0.join("tls");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&tls)
+            .context(|| format!("cannot make {}", tls.display()))
+    }
+
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let path = self.config_file();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Config::parse(&text)
+                .map_err(|error| Failure::new(format!("{}: {error}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::new(format!(
+                "there is no Countersign service in {}: `countersign init --service NAME` makes one, --home DIR names another place",
+                self.0.display()
+            ))),
+            Err(error) => Err(Failure::new(format!("{}: {error}", path.display()))),
+        }
+    }
+
+    pub(crate) fn store(&self) -> Result<SqliteStore, Failure> {
+        // The config is looked at first, so that a wrong directory is told as such.
+        self.config()?;
+        Ok(SqliteStore::open(&self.store_file(), &self.master_key()?)?)
+    }
+
+    /// The trail of one kind of process.
+    pub(crate) fn trail(&self, writer: &str) -> Result<Arc<dyn AuditSink>, Failure> {
+        Ok(Arc::new(JsonLines::open(&self.audit_directory(), writer)?))
+    }
+}

@@ -1,0 +1,58 @@
+//! The command `countersign`: parses arguments, runs one command, turns its result into an exit code: 0 done,
+//! 1 refused or failed, 2 usage.
+
+mod args;
+mod commands;
+mod config;
+mod failure;
+mod home;
+mod secret_input;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    // One provider for all of TLS; ring is not even linked.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("countersign: {}", show::printable_lines(failure.message()));
+            failure.exit_code()
+        }
+    }
+}
+
+/// Prints a usage error (or the help that was asked for) without passing control characters of an argument on.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        eprint!("{}", show::printable_lines(&error.render().to_string()));
+        ExitCode::from(2)
+    } else {
+        let _ = error.print();
+        ExitCode::SUCCESS
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    let home = args.home;
+    match args.command {
+        Command::Demo(demo) => commands::demo::run(&demo),
+        Command::Init(init) => commands::init::run(&home::Home::locate(home)?, &init),
+        Command::Keygen(keygen) => commands::keygen::run(&keygen),
+        Command::Peer(peer) => commands::peer::run(&home::Home::locate(home)?, peer),
+        Command::Serve(serve) => commands::serve::run(&home::Home::locate(home)?, serve),
+        Command::Call(call) => commands::call::run(&home::Home::locate(home)?, &call),
+        Command::Status(status) => commands::status::run(&home::Home::locate(home)?, &status),
+        Command::Audit(audit) => commands::audit::run(&home::Home::locate(home)?, &audit),
+    }
+}

@@ -1,0 +1,94 @@
+//! How secrets come in: never as an argument.
+
+use std::fs::File;
+use std::io::{IsTerminal as _, Read};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use countersign::protocol::secret::strip_line_end;
+use zeroize::Zeroizing;
+
+use crate::failure::{Context as _, Failure};
+
+/// Longer than any key or secret with its line end.
+const MAX: u64 = 1024;
+
+/// Where a secret is read from: a file, `-` for standard input, `env:NAME` for an environment variable.
+#[derive(Clone, Debug)]
+pub(crate) enum SecretSource {
+    StandardInput,
+    Environment(String),
+    File(PathBuf),
+}
+
+impl FromStr for SecretSource {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.strip_prefix("env:") {
+            _ if text == "-" => Self::StandardInput,
+            Some(name) => Self::Environment(name.to_owned()),
+            None => Self::File(text.into()),
+        })
+    }
+}
+
+impl SecretSource {
+    /// Reads the secret, without the one line end that files and pipes bring.
+    pub(crate) fn read(&self, what: &str) -> Result<Zeroizing<String>, Failure> {
+        let text = match self {
+            Self::StandardInput => {
+                if std::io::stdin().is_terminal() {
+                    return prompt(what);
+                }
+                read(std::io::stdin(), what)?
+            }
+            Self::Environment(name) => match std::env::var(name) {
+                Ok(value) => Zeroizing::new(value),
+                Err(_) => return Err(Failure::new(format!("{what}: there is no environment variable {name}"))),
+            },
+            Self::File(path) => {
+                let file = File::open(path).context(|| format!("{what}: {}", path.display()))?;
+                check_mode(&file, path)?;
+                read(file, what)?
+            }
+        };
+        Ok(Zeroizing::new(strip_line_end(&text).to_owned()))
+    }
+}
+
+/// Asks on the terminal, without showing what is typed.
+pub(crate) fn prompt(what: &str) -> Result<Zeroizing<String>, Failure> {
+    rpassword::prompt_password(format!("{what}: "))
+        .map(Zeroizing::new)
+        .context(|| format!("{what}: cannot ask on the terminal"))
+}
+
+fn read(source: impl Read, what: &str) -> Result<Zeroizing<String>, Failure> {
+    // Reserved at once: a growing string would leave pieces behind.
+    let mut text = Zeroizing::new(String::with_capacity(1025));
+    source.take(MAX + 1).read_to_string(&mut text).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::InvalidData {
+            Failure::new(format!("{what}: it is not text"))
+        } else {
+            Failure::new(format!("{what}: {error}"))
+        }
+    })?;
+    if text.len() as u64 > MAX {
+        return Err(Failure::new(format!("{what}: it is longer than {MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// A secret that others can read is none. Pipes (`<(command)`) are fine.
+fn check_mode(file: &File, path: &Path) -> Result<(), Failure> {
+    let metadata = file.metadata().context(|| path.display().to_string())?;
+    if metadata.is_file() && metadata.mode() & 0o077 != 0 {
+        let (path, mode) = (path.display(), metadata.mode() & 0o7777);
+        return Err(Failure::new(format!(
+            "{path} can be read by others (mode {mode:04o}). `chmod 600 {path}` if nobody has read it; else generate a new secret"
+        )));
+    }
+    Ok(())
+}

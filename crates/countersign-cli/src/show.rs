@@ -1,0 +1,95 @@
+//! How things are shown to people: tables, ages, colour only on a terminal, nothing that a terminal would obey.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anstyle::{AnsiColor, Style};
+use countersign::protocol::UnixTime;
+
+use crate::failure::Failure;
+
+/// Writes to standard output; a reader that went away (`| head`) is no error.
+pub(crate) fn out(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Pretty JSON and a line end.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    out(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Text from anywhere, with all control characters but line ends and tabs made harmless.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c }).collect()
+}
+
+/// Columns of text, as wide as they need to be.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|text| text.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    let mut text = line(&mut head.iter().copied());
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// How long ago, roughly.
+pub(crate) fn age(since: UnixTime, now: UnixTime) -> String {
+    let seconds = now.since(since);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// The wall clock.
+pub(crate) fn now() -> UnixTime {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixTime(now.map_or(0, |now| now.as_secs()))
+}
+
+/// Colours for standard output, empty where it is not a terminal or `NO_COLOR` is set.
+pub(crate) struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    pub(crate) fn stdout() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { on: wanted && std::io::stdout().is_terminal() }
+    }
+
+    pub(crate) fn good(&self, text: &str) -> String {
+        self.paint(text, AnsiColor::Green.on_default())
+    }
+
+    pub(crate) fn bad(&self, text: &str) -> String {
+        self.paint(text, AnsiColor::Red.on_default())
+    }
+
+    pub(crate) fn title(&self, text: &str) -> String {
+        self.paint(text, Style::new().bold())
+    }
+
+    pub(crate) fn dim(&self, text: &str) -> String {
+        self.paint(text, Style::new().dimmed())
+    }
+
+    fn paint(&self, text: &str, style: Style) -> String {
+        if self.on { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
