@@ -1,1 +1,72 @@
-fn main() {}
+//! `cargo xtask test`: installs what the tests need where it can, and runs all of them. The tests start the real
+//! servers themselves, on free loopback ports, and stop them.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+/// What the tests call beside cargo: command and Debian package.
+const TOOLS: [(&str, &str); 5] =
+    [("bash", "bash"), ("curl", "curl"), ("openssl", "openssl"), ("python3", "python3"), ("sed", "sed")];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.first().map(String::as_str) {
+        Some("test") => test(arguments.get(1..).unwrap_or_default()),
+        _ => Err("usage: cargo xtask test [ARGUMENTS OF cargo test …]".to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(arguments: &[String]) -> Result<(), String> {
+    install_missing()?;
+    println!("xtask: running all tests, those with other programs included");
+    run(Command::new(env!("CARGO"))
+        .args(["test", "--workspace", "--all-features"])
+        .args(arguments)
+        .env("COUNTERSIGN_TEST_EXTERNAL", "1"))
+}
+
+fn missing() -> Vec<(&'static str, &'static str)> {
+    TOOLS.into_iter().filter(|(tool, _)| !is_there(tool)).collect()
+}
+
+fn is_there(tool: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|directory| directory.join(tool).is_file())
+}
+
+/// Installs Debian packages where this is root on a Debian; elsewhere says what is missing.
+fn install_missing() -> Result<(), String> {
+    let lacking = missing();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = lacking.iter().map(|(_, package)| *package).collect();
+    let ask = format!("missing: {0}. Install them (on Debian: apt-get install {0}) and run this again", packages.join(" "));
+    if !is_root() || !is_there("apt-get") {
+        return Err(ask);
+    }
+    println!("xtask: installing {}", packages.join(" "));
+    run(Command::new("apt-get").args(["-qq", "update"]))?;
+    let mut install = Command::new("apt-get");
+    install.args(["-qq", "-y", "--no-install-recommends", "install"]).args(&packages);
+    run(install.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    if missing().is_empty() { Ok(()) } else { Err(ask) }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(Path::new("/proc/self")).is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let shown = format!("{command:?}");
+    let status = command.stdin(Stdio::null()).status().map_err(|error| format!("{shown}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{shown} failed ({status})")) }
+}

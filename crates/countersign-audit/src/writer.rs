@@ -65,8 +65,7 @@ impl JsonLines {
         let path = directory.join(format!("{writer}.jsonl"));
         let open = || -> std::io::Result<State> {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            let file =
-                OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
+            let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
             let mut state = State { file, sequence: 0, end: 0 };
             state.locked(State::resume)?;
             Ok(state)

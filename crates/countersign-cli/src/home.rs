@@ -29,6 +29,11 @@ impl Home {
         })
     }
 
+    /// A directory that is known.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
@@ -74,8 +79,9 @@ impl Home {
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let path = self.config_file();
         match std::fs::read_to_string(&path) {
-            Ok(text) => Config::parse(&text)
-                .map_err(|error| Failure::new(format!("{}: {error}", path.display()))),
+            Ok(text) => {
+                Config::parse(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::new(format!(
                 "there is no Countersign service in {}: `countersign init --service NAME` makes one, --home DIR names another place",
                 self.0.display()

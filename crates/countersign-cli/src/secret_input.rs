@@ -46,7 +46,9 @@ impl SecretSource {
             }
             Self::Environment(name) => match std::env::var(name) {
                 Ok(value) => Zeroizing::new(value),
-                Err(_) => return Err(Failure::new(format!("{what}: there is no environment variable {name}"))),
+                Err(_) => {
+                    return Err(Failure::new(format!("{what}: there is no environment variable {name}")));
+                }
             },
             Self::File(path) => {
                 let file = File::open(path).context(|| format!("{what}: {}", path.display()))?;

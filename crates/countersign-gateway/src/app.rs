@@ -22,7 +22,8 @@ pub(crate) fn router_for(authenticator: Authenticator, upstream: Option<Upstream
                 let upstream = upstream.clone();
                 async move { Ok(upstream.forward(request).await) }
             });
-            routes.fallback_service(protected.service(forward).map_response(|response| response.map(Body::new)))
+            routes
+                .fallback_service(protected.service(forward).map_response(|response| response.map(Body::new)))
         }
         None => {
             let greet = service_fn(|request: Request<Body>| async move { Ok(who(&request)) });

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use countersign::client::certificate_pin;
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::pem::PemObject as _;
@@ -36,7 +38,9 @@ pub enum IdentityError {
         error: std::io::Error,
     },
     /// Others can read the private key.
-    #[error("the private key {path} can be read by others (mode {mode:04o}): `chmod 600 {path}`, and consider whether it has been read")]
+    #[error(
+        "the private key {path} can be read by others (mode {mode:04o}): `chmod 600 {path}`, and consider whether it has been read"
+    )]
     Mode {
         /// The file.
         path: String,

@@ -16,10 +16,14 @@ pub struct ListenUrl {
 #[non_exhaustive]
 pub enum ListenError {
     /// Not a listener's form.
-    #[error("a listener is `https://ADDRESS:PORT`, or `http://ADDRESS:PORT` on loopback (an IP address or `localhost`)")]
+    #[error(
+        "a listener is `https://ADDRESS:PORT`, or `http://ADDRESS:PORT` on loopback (an IP address or `localhost`)"
+    )]
     Form,
     /// Plain HTTP beyond loopback.
-    #[error("{0} is plain HTTP that other machines can reach: tokens on it could be stolen. Use https://, or 127.0.0.1")]
+    #[error(
+        "{0} is plain HTTP that other machines can reach: tokens on it could be stolen. Use https://, or 127.0.0.1"
+    )]
     PlainHttp(SocketAddr),
 }
 

@@ -31,7 +31,11 @@ impl Metrics {
         let mut registry = Registry::with_prefix("countersign");
         let attempts = Family::default();
         let connections = Gauge::default();
-        registry.register("attempts", "Attempts to authenticate, by outcome and exact reason", attempts.clone());
+        registry.register(
+            "attempts",
+            "Attempts to authenticate, by outcome and exact reason",
+            attempts.clone(),
+        );
         registry.register("connections", "Open connections on the public listeners", connections.clone());
         Self(Arc::new(Inner { registry, attempts, connections }))
     }

@@ -60,8 +60,7 @@ impl AeadKey {
         let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or(OpenError)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError)?;
         let mut buffer = Zeroizing::new(text.to_vec());
-        let length =
-            self.0.open_in_place(nonce, Aad::from(aad), &mut buffer).map_err(|_| OpenError)?.len();
+        let length = self.0.open_in_place(nonce, Aad::from(aad), &mut buffer).map_err(|_| OpenError)?.len();
         buffer.truncate(length);
         Ok(buffer)
     }

@@ -38,13 +38,17 @@ pub enum FormError {
         allowed: &'static str,
     },
     /// The guides print it, so everybody knows it.
-    #[error("it contains an example or placeholder text (`{pattern}`); generate a random value with `countersign keygen`")]
+    #[error(
+        "it contains an example or placeholder text (`{pattern}`); generate a random value with `countersign keygen`"
+    )]
     Example {
         /// The pattern of ours that it contains.
         pattern: &'static str,
     },
     /// Random values look different.
-    #[error("only {distinct} different characters: that is not a random value; generate one with `countersign keygen`")]
+    #[error(
+        "only {distinct} different characters: that is not a random value; generate one with `countersign keygen`"
+    )]
     NotRandom {
         /// How many different characters it has.
         distinct: usize,
@@ -129,9 +133,7 @@ impl FromStr for ServiceName {
 
     fn from_str(text: &str) -> Result<Self, FormError> {
         let allowed = "a-z, 0-9 and - (not at the beginning)";
-        check_form(text.as_bytes(), 1, 63, allowed, |byte| {
-            matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')
-        })?;
+        check_form(text.as_bytes(), 1, 63, allowed, |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))?;
         if text.starts_with('-') {
             return Err(FormError::Alphabet { position: 1, allowed });
         }
@@ -321,7 +323,9 @@ mod tests {
 
     #[test]
     fn placeholders_and_repetitions_do_not_serve_as_secrets() {
-        for weak in ["your_api_key_your_api_key", "aaaaaaaaaaaaaaaaaaaaaaaa", "aBcDeFgHiJkLmNoPqRsTuVwXyZ12345"] {
+        for weak in
+            ["your_api_key_your_api_key", "aaaaaaaaaaaaaaaaaaaaaaaa", "aBcDeFgHiJkLmNoPqRsTuVwXyZ12345"]
+        {
             assert!(weak.parse::<ApiKey>().unwrap().check_as_secret().is_err(), "{weak}");
         }
         assert!(ApiKey::generate(b"0123456789abcdef").check_as_secret().is_ok());

@@ -115,9 +115,7 @@ impl Problem {
             }
             Self::MissingComponent(_) => "Send X-API-Key, X-Challenge and X-Signature together",
             Self::ChallengeExpired => "Sign a fresh challenge: this one has expired",
-            Self::ChallengeInvalid => {
-                "Sign a challenge that this server gave for this API key a moment ago"
-            }
+            Self::ChallengeInvalid => "Sign a challenge that this server gave for this API key a moment ago",
             Self::ChallengeUsed => "Sign a fresh challenge: this one has been used",
             Self::AuthenticationFailed => {
                 "Check API key, secret and profile with the operator of this service, who finds the exact reason under this request id"

@@ -35,7 +35,9 @@ pub enum Malformed {
         column: usize,
     },
     /// JSON, with an unknown, missing, repeated or wrongly typed member.
-    #[error("the body has an unknown, missing, repeated or wrongly typed member: line {line}, column {column}")]
+    #[error(
+        "the body has an unknown, missing, repeated or wrongly typed member: line {line}, column {column}"
+    )]
     BodyMembers {
         /// From 1.
         line: usize,

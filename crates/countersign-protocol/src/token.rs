@@ -127,8 +127,7 @@ impl TokenKeys {
             .flatten()
             .find(|generation| generation.kid == *kid)
             .ok_or(TokenError::Key)?;
-        let plaintext =
-            generation.key.open(&self.aad(generation), sealed).map_err(|_| TokenError::Seal)?;
+        let plaintext = generation.key.open(&self.aad(generation), sealed).map_err(|_| TokenError::Seal)?;
         let claims = read_claims(&plaintext).ok_or(TokenError::Seal)?;
         if now >= claims.expires { Err(TokenError::Expired) } else { Ok(claims) }
     }

@@ -58,8 +58,8 @@ fn spread<const N: usize>(seed: u8) -> [u8; N] {
 /// A peer under the profile `shared-secret` with keys `seed` and `seed + 100`, for tests.
 #[must_use]
 pub fn shared_secret_peer(name: &str, seed: u8) -> NewPeer {
-    let keys =
-        NewKeys::shared_secret(key(seed), key(seed + 100), secret(seed), secret(seed)).expect("different keys");
+    let keys = NewKeys::shared_secret(key(seed), key(seed + 100), secret(seed), secret(seed))
+        .expect("different keys");
     NewPeer {
         name: name.parse().expect("a name"),
         url: Some("https://peer.example:8443".to_owned()),

@@ -6,10 +6,14 @@ use countersign_protocol::identity::ServiceName;
 #[non_exhaustive]
 pub enum StoreError {
     /// A peer of this name exists.
-    #[error("there is a peer named `{0}` already; remove it first (`countersign peer remove {0}`) or choose another name")]
+    #[error(
+        "there is a peer named `{0}` already; remove it first (`countersign peer remove {0}`) or choose another name"
+    )]
     NameTaken(ServiceName),
     /// A key or a secret is in use with another peer: whoever held it could pass as both.
-    #[error("one of these keys or secrets is in use with the peer `{0}` already; every peer needs its own (`countersign keygen`)")]
+    #[error(
+        "one of these keys or secrets is in use with the peer `{0}` already; every peer needs its own (`countersign keygen`)"
+    )]
     KeyTaken(ServiceName),
     /// No peer of this name.
     #[error("there is no peer named `{0}`; `countersign peer list` shows those that are")]
@@ -27,13 +31,19 @@ pub enum StoreError {
         path: String,
     },
     /// The master key does not open this store.
-    #[error("the master key is not the one this store was made with (or the store is damaged); nothing was changed. Put the right key back, or restore the store and its key together")]
+    #[error(
+        "the master key is not the one this store was made with (or the store is damaged); nothing was changed. Put the right key back, or restore the store and its key together"
+    )]
     WrongMasterKey,
     /// A sealed record does not open: changed, moved or damaged.
-    #[error("the stored credential {0} does not open: it was changed outside of Countersign or is damaged; restore the store from a backup, or remove the peer and add it again")]
+    #[error(
+        "the stored credential {0} does not open: it was changed outside of Countersign or is damaged; restore the store from a backup, or remove the peer and add it again"
+    )]
     Damaged(String),
     /// The store was written by a later version.
-    #[error("the store was written by a later version of Countersign (its schema is newer than this program's); use that version")]
+    #[error(
+        "the store was written by a later version of Countersign (its schema is newer than this program's); use that version"
+    )]
     TooNew,
     /// The database says no.
     #[cfg(feature = "sqlite")]

@@ -74,7 +74,11 @@ impl Limiter {
         Ok(())
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "the remainder is below SHARDS")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::indexing_slicing,
+        reason = "the remainder is below SHARDS"
+    )]
     fn shard(&self, hash: u64) -> MutexGuard<'_, HashMap<u64, u64>> {
         self.shards[(hash % SHARDS as u64) as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -47,7 +47,9 @@ pub enum MasterKeyError {
         error: std::io::Error,
     },
     /// Others can read the file.
-    #[error("the master key file {path} can be read by others (mode {mode:04o}): `chmod 600 {path}`, and consider whether it has been read")]
+    #[error(
+        "the master key file {path} can be read by others (mode {mode:04o}): `chmod 600 {path}`, and consider whether it has been read"
+    )]
     Mode {
         /// The file.
         path: String,
@@ -133,8 +135,7 @@ impl MasterKey {
     /// # Errors
     /// The file exists or cannot be written.
     pub fn write_new(&self, path: &Path) -> std::io::Result<()> {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let text = Zeroizing::new(STANDARD.encode(self.0.as_slice()) + "\n");
         file.write_all(text.as_bytes())?;
         file.sync_all()
@@ -207,10 +208,10 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused_without_being_shown() {
-        for wrong in ["", "short", &STANDARD.encode([1; 31]), "hunter2hunter2hunter2hunter2hunter2hunter2hu"] {
+        for wrong in ["", "short", &STANDARD.encode([1; 31]), "hunter2hunter2hunter2hunter2hunter2hunter2hu"]
+        {
             let environment = |_: &str| Some(OsString::from(wrong));
-            let error =
-                MasterKey::load(&Source::Environment(ENVIRONMENT_VARIABLE), environment).unwrap_err();
+            let error = MasterKey::load(&Source::Environment(ENVIRONMENT_VARIABLE), environment).unwrap_err();
             assert!(wrong.is_empty() || !error.to_string().contains(wrong), "{error}");
         }
     }

@@ -12,8 +12,7 @@ pub(crate) fn run(home: &Home, command: &AuditCommand) -> Result<(), Failure> {
     let AuditCommand::Tail(args) = command;
     home.config()?;
     let directory = home.audit_directory();
-    let (entries, unreadable) =
-        tail(&directory, args.lines).context(|| directory.display().to_string())?;
+    let (entries, unreadable) = tail(&directory, args.lines).context(|| directory.display().to_string())?;
     if unreadable > 0 {
         eprintln!("countersign: {unreadable} lines of the trail cannot be read (a crash leaves half a line)");
     }
@@ -58,7 +57,6 @@ pub(crate) fn table(entries: &[Entry]) -> String {
             ]
         })
         .collect();
-    let head =
-        ["TIME", "DIR", "CREDENTIAL", "PROFILE", "STEP", "SOURCE", "OUTCOME", "REASON", "REQUEST ID"];
+    let head = ["TIME", "DIR", "CREDENTIAL", "PROFILE", "STEP", "SOURCE", "OUTCOME", "REASON", "REQUEST ID"];
     show::table(&head, &rows)
 }

@@ -18,8 +18,7 @@ use crate::show;
 pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     let request = request(args)?;
     let peer = choose(home, args)?;
-    let mut builder =
-        Client::builder().timeout(Duration::from_secs(args.timeout)).audit(home.trail("call")?);
+    let mut builder = Client::builder().timeout(Duration::from_secs(args.timeout)).audit(home.trail("call")?);
     if args.verbose {
         builder = builder.narrator(Arc::new(|narration: &Narration| eprintln!("{narration}")));
     }

@@ -1,6 +1,6 @@
-use countersign::Trust;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
+use countersign::{ServiceName, Trust};
 use countersign_gateway::TlsIdentity;
 
 use crate::args::InitArgs;
@@ -9,8 +9,23 @@ use crate::failure::{Context as _, Failure};
 use crate::home::Home;
 use crate::show;
 
-/// Makes everything that is not there yet; the config comes last, so that an interrupted `init` can be run again.
 pub(crate) fn run(home: &Home, args: &InitArgs) -> Result<(), Failure> {
+    let pin = make(home, &args.service, &args.hosts)?;
+    show::out(&format!(
+        "service    {}\nhome       {}\nmaster key {}\nTLS pin    {pin}\n\n\
+         Next: `countersign peer add` on both sides (docs/key-exchange.md), then `countersign serve`.\n\
+         Peers that call this service trust its TLS key with --tls-pin {pin}\n\
+         or its certificate {} with --tls-ca.\n",
+        args.service,
+        home.path().display(),
+        home.master_key_source(),
+        home.certificate_file().display(),
+    ))
+}
+
+/// Makes everything that is not there yet, and gives the pin of the TLS key. The config comes last, so that an
+/// interrupted `init` can be run again.
+pub(crate) fn make(home: &Home, service: &ServiceName, hosts: &[String]) -> Result<String, Failure> {
     let config = home.config_file();
     if config.exists() {
         return Err(Failure::new(format!(
@@ -43,21 +58,11 @@ pub(crate) fn run(home: &Home, args: &InitArgs) -> Result<(), Failure> {
         // A key without its certificate is what an interrupted run leaves.
         let _ = std::fs::remove_file(&key);
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-        names.extend(args.hosts.iter().filter(|host| !host.is_empty()).cloned());
-        TlsIdentity::generate(args.service.as_str(), &names, &certificate, &key)?;
+        names.extend(hosts.iter().filter(|host| !host.is_empty()).cloned());
+        TlsIdentity::generate(service.as_str(), &names, &certificate, &key)?;
     }
     let pin = TlsIdentity::load(&certificate, &key)?.pin()?;
-    let text = Config::template(&args.service);
+    let text = Config::template(service);
     std::fs::write(&config, text).context(|| format!("cannot write {}", config.display()))?;
-    show::out(&format!(
-        "service    {}\nhome       {}\nmaster key {source}\nTLS pin    {}\n\n\
-         Next: `countersign peer add` on both sides (docs/key-exchange.md), then `countersign serve`.\n\
-         Peers that call this service trust its TLS key with --tls-pin {}\n\
-         or its certificate {} with --tls-ca.\n",
-        args.service,
-        home.path().display(),
-        Trust::pin_text(&pin),
-        Trust::pin_text(&pin),
-        certificate.display(),
-    ))
+    Ok(Trust::pin_text(&pin))
 }

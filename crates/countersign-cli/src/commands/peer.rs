@@ -81,7 +81,9 @@ fn trust(args: &PeerAddArgs) -> Result<Trust, Failure> {
 
 fn shared_secret_keys(args: &PeerAddArgs) -> Result<NewKeys, Failure> {
     if args.our_key_file.is_some() || args.their_key_file.is_some() {
-        return Err(Failure::usage("--our-key-file and --their-key-file belong to the profile api-key; shared-secret takes --our-key and --their-key"));
+        return Err(Failure::usage(
+            "--our-key-file and --their-key-file belong to the profile api-key; shared-secret takes --our-key and --their-key",
+        ));
     }
     let (Some(our_key), Some(their_key)) = (&args.our_key, &args.their_key) else {
         return Err(Failure::usage("the profile shared-secret needs --our-key and --their-key"));
@@ -99,7 +101,9 @@ fn shared_secret_keys(args: &PeerAddArgs) -> Result<NewKeys, Failure> {
         }
         _ => {
             if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-                return Err(Failure::usage("where is the secret? --secret-file FILE, or - for standard input, or env:NAME"));
+                return Err(Failure::usage(
+                    "where is the secret? --secret-file FILE, or - for standard input, or env:NAME",
+                ));
             }
             let secret = parse_secret(&prompt("secret")?, "secret")?;
             (secret.clone(), secret)
@@ -110,7 +114,9 @@ fn shared_secret_keys(args: &PeerAddArgs) -> Result<NewKeys, Failure> {
 
 fn api_key_keys(args: &PeerAddArgs) -> Result<NewKeys, Failure> {
     if args.our_key.is_some() || args.their_key.is_some() {
-        return Err(Failure::usage("under the profile api-key the key is the secret, which must not be an argument: --our-key-file, --their-key-file"));
+        return Err(Failure::usage(
+            "under the profile api-key the key is the secret, which must not be an argument: --our-key-file, --their-key-file",
+        ));
     }
     if args.secret_file.is_some() || args.our_secret_file.is_some() {
         return Err(Failure::usage("the profile api-key has no secret beside the key"));
@@ -168,7 +174,11 @@ fn show_one(peer: &Peer) -> Result<(), Failure> {
     let now = show::now();
     let mut text = format!("peer         {}\nprofile      {}\n", peer.name, peer.profile);
     if let Some(url) = &peer.url {
-        text.push_str(&format!("url          {}\ntls          {}\n", show::printable_lines(url), trust_text(&peer.trust)));
+        text.push_str(&format!(
+            "url          {}\ntls          {}\n",
+            show::printable_lines(url),
+            trust_text(&peer.trust)
+        ));
     }
     if peer.danger_unproven_server {
         text.push_str("danger       its server is called even if it does not prove itself\n");

@@ -23,8 +23,7 @@ impl AwaitChallenge<'_> {
     /// # Errors
     /// Not a 200, not JSON, no challenge, or something else than a challenge to sign.
     pub fn receive(self, answer: &Incoming<'_>) -> Result<(Outgoing, AwaitVerdict), ReplyError> {
-        let challenge: Challenge =
-            reply::challenge(answer)?.parse().map_err(|_| ReplyError::ForeignShape)?;
+        let challenge: Challenge = reply::challenge(answer)?.parse().map_err(|_| ReplyError::ForeignShape)?;
         let signature = sign(self.api_key, &challenge);
         let request =
             Outgoing::post(wire::VERIFY_CHALLENGE, &wire::body::verify_api_key(self.api_key, &signature));

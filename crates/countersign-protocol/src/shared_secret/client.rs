@@ -49,10 +49,7 @@ impl Credential {
 /// Starts the flow on the endpoints. With `client_challenge` (16 random bytes) the server has to prove itself
 /// on `/verify_challenge`; without, only the caller does.
 #[must_use]
-pub fn start(
-    credential: &Credential,
-    client_challenge: Option<[u8; 16]>,
-) -> (Outgoing, AwaitChallenge<'_>) {
+pub fn start(credential: &Credential, client_challenge: Option<[u8; 16]>) -> (Outgoing, AwaitChallenge<'_>) {
     let request = Outgoing::post(wire::AUTHENTICATE, &wire::body::authenticate(credential.our_key()));
     let client_challenge = client_challenge.map(Challenge::from_bytes);
     (request, AwaitChallenge { credential, client_challenge })

@@ -97,9 +97,8 @@ pub fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Refusal> {
     let challenge = challenge
         .map(|text| text.parse::<Challenge>().map_err(|_| Malformed::HeaderValue("X-Challenge")))
         .transpose()?;
-    let signature = signature
-        .map(|text| Tag::from_hex(text).ok_or(Malformed::HeaderValue("X-Signature")))
-        .transpose()?;
+    let signature =
+        signature.map(|text| Tag::from_hex(text).ok_or(Malformed::HeaderValue("X-Signature"))).transpose()?;
     Ok(match (challenge, signature) {
         (Some(challenge), Some(signature)) => {
             Presented::Signed { api_key, challenge, signature, client_challenge }

@@ -61,11 +61,8 @@ impl fmt::Debug for Incoming<'_> {
 /// begin with one), bidirectional overrides and what is not ASCII become `?`, and it ends after `max` bytes.
 #[must_use]
 pub fn printable(text: &str, max: usize) -> String {
-    let mut safe: String = text
-        .chars()
-        .take(max)
-        .map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' })
-        .collect();
+    let mut safe: String =
+        text.chars().take(max).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
     if text.chars().nth(max).is_some() {
         safe.push_str("...");
     }

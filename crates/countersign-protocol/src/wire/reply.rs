@@ -86,16 +86,22 @@ pub enum ReplyError {
     #[error("the server gave no challenge")]
     NoChallenge,
     /// The server asked us to sign something else than a challenge of this profile.
-    #[error("the server asked for a signature under something that is not a challenge of this profile; nothing was signed. Is the peer's profile the one that the server uses?")]
+    #[error(
+        "the server asked for a signature under something that is not a challenge of this profile; nothing was signed. Is the peer's profile the one that the server uses?"
+    )]
     ForeignShape,
     /// 200, but `"authenticated": false`.
     #[error("the server says that we are not authenticated")]
     NotAuthenticated,
     /// The server gave no proof of its own.
-    #[error("the server did not prove who it is (no X-API-Key and X-Signature in its answer); nothing was sent to it. A stranger's server that cannot do this needs `peer add … --danger-unproven-server`")]
+    #[error(
+        "the server did not prove who it is (no X-API-Key and X-Signature in its answer); nothing was sent to it. A stranger's server that cannot do this needs `peer add … --danger-unproven-server`"
+    )]
     ServerUnproven,
     /// The server's proof is wrong.
-    #[error("the server's proof is wrong: it does not hold this pair's key and secret; nothing was sent to it. Compare fingerprints with its operator (`countersign peer show`)")]
+    #[error(
+        "the server's proof is wrong: it does not hold this pair's key and secret; nothing was sent to it. Compare fingerprints with its operator (`countersign peer show`)"
+    )]
     ServerImpostor,
     /// The token is not one that fits into a header (RFC 6750, section 2.1).
     #[error("the server's token is not of the form that RFC 6750 gives")]
@@ -159,7 +165,11 @@ pub(crate) fn session(answer: &Incoming<'_>) -> Result<Session, ReplyError> {
     };
     // A stranger's server may write anything here; what is no number is as good as absent.
     let expires_in = reply.expires_in.and_then(|number| {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer saturates")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "float to integer saturates"
+        )]
         number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64))
     });
     Ok(Session { token, expires_in })

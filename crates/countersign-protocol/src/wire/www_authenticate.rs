@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn anothers_challenge_is_not_taken() {
-        for text in ["", ",,", "Bearer challenge=\"no\"", "Countersign", "Countersign challenge=\"open", "=\"x\""] {
+        for text in
+            ["", ",,", "Bearer challenge=\"no\"", "Countersign", "Countersign challenge=\"open", "=\"x\""]
+        {
             assert_eq!(parameter(text, SCHEME, "challenge"), None, "{text}");
         }
     }

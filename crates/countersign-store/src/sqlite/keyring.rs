@@ -40,13 +40,18 @@ impl Keyring {
         let wrapping = master.wrapping_key();
         let unwrap = |purpose: &str| -> Result<Zeroizing<[u8; 32]>, StoreError> {
             let wrapped: Option<Vec<u8>> = connection
-                .query_row("SELECT wrapped FROM keyring WHERE purpose = ?1", params![purpose], |row| row.get(0))
+                .query_row("SELECT wrapped FROM keyring WHERE purpose = ?1", params![purpose], |row| {
+                    row.get(0)
+                })
                 .optional()?;
             let opened = wrapped.and_then(|wrapped| wrapping.open(&place(purpose), &wrapped).ok());
             let key = opened.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
             key.map(Zeroizing::new).ok_or(StoreError::WrongMasterKey)
         };
-        Ok(Self { data: AeadKey::derive(&unwrap(DATA)?, "credential"), lookup: LookupKey::new(&unwrap(LOOKUP)?) })
+        Ok(Self {
+            data: AeadKey::derive(&unwrap(DATA)?, "credential"),
+            lookup: LookupKey::new(&unwrap(LOOKUP)?),
+        })
     }
 }
 

@@ -91,7 +91,8 @@ pub(super) fn read(
         "SELECT number, created, fingerprint, sealed FROM credential WHERE peer = ?1 ORDER BY number",
     )?;
     for peer in &mut peers {
-        let rows = statement.query_and_then(params![peer.name.as_str()], |row| read_credential(row, data, peer))?;
+        let rows =
+            statement.query_and_then(params![peer.name.as_str()], |row| read_credential(row, data, peer))?;
         let credentials = rows.collect::<Result<Vec<_>, StoreError>>()?;
         if credentials.is_empty() {
             return Err(StoreError::Damaged(peer.name.to_string()));
@@ -129,14 +130,15 @@ fn read_credential(row: &Row<'_>, data: &AeadKey, peer: &Peer) -> Result<Credent
     let opened = data.open(&place(peer, number), &sealed).map_err(|_| damaged())?;
     let sealed: Sealed = serde_json::from_slice(&opened).map_err(|_| damaged())?;
     let keys = match (sealed.keys, peer.profile) {
-        (SealedKeys::SharedSecret { our_key, their_key, our_secret, their_secret }, Profile::SharedSecret) => {
-            Keys::SharedSecret {
-                our_key: our_key.parse().map_err(|_| damaged())?,
-                their_key: their_key.parse().map_err(|_| damaged())?,
-                our_secret: our_secret.parse().map_err(|_| damaged())?,
-                their_secret: their_secret.parse().map_err(|_| damaged())?,
-            }
-        }
+        (
+            SealedKeys::SharedSecret { our_key, their_key, our_secret, their_secret },
+            Profile::SharedSecret,
+        ) => Keys::SharedSecret {
+            our_key: our_key.parse().map_err(|_| damaged())?,
+            their_key: their_key.parse().map_err(|_| damaged())?,
+            our_secret: our_secret.parse().map_err(|_| damaged())?,
+            their_secret: their_secret.parse().map_err(|_| damaged())?,
+        },
         (SealedKeys::ApiKey { ours, theirs }, Profile::ApiKey) => Keys::ApiKey {
             ours: ours.map(|key| key.parse().map_err(|_| damaged())).transpose()?,
             theirs: theirs.map(LookupHash::from_bytes),

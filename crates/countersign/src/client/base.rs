@@ -65,7 +65,8 @@ impl BaseUrl {
     pub fn covers(&self, origin: &Self, path: &str) -> bool {
         let path = path.split('?').next().unwrap_or(path);
         let rest = path.strip_prefix(self.prefix());
-        self.0.origin() == origin.0.origin() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.0.origin() == origin.0.origin()
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The path prefix, without a slash at its end.
@@ -113,10 +114,14 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_loopback_alone() {
-        for good in ["http://127.0.0.1:8080", "http://localhost/x", "http://[::1]:1", "https://orders.example"] {
+        for good in
+            ["http://127.0.0.1:8080", "http://localhost/x", "http://[::1]:1", "https://orders.example"]
+        {
             assert!(BaseUrl::parse(good).is_ok(), "{good}");
         }
-        for bad in ["http://orders.example", "http://10.0.0.1:8080", "http://127.0.0.1.example", "http://[::2]"] {
+        for bad in
+            ["http://orders.example", "http://10.0.0.1:8080", "http://127.0.0.1.example", "http://[::2]"]
+        {
             assert!(matches!(BaseUrl::parse(bad), Err(ClientError::PlainHttp(_))), "{bad}");
         }
     }

@@ -17,7 +17,9 @@ pub enum ClientError {
         why: &'static str,
     },
     /// Config: plain HTTP beyond loopback.
-    #[error("`{0}` is plain HTTP to another machine: everything on it could be read and changed; use https://")]
+    #[error(
+        "`{0}` is plain HTTP to another machine: everything on it could be read and changed; use https://"
+    )]
     PlainHttp(String),
     /// Caller: the request goes elsewhere.
     #[error("the request does not go to this peer's URL")]

@@ -101,7 +101,9 @@ impl Wire<'_> {
                 let (request, waiting) = api_key::client::start(key);
                 let answer = self.post(request).await?;
                 let (request, waiting) = waiting.receive(&answer.as_incoming())?;
-                self.say("the challenge has the shape of guide 2's; answering with HMAC-SHA256(key, challenge)");
+                self.say(
+                    "the challenge has the shape of guide 2's; answering with HMAC-SHA256(key, challenge)",
+                );
                 let answer = self.post(request).await?;
                 let session = waiting.receive(&answer.as_incoming())?;
                 self.say("authenticated; this profile gives no proof of the server beyond TLS");

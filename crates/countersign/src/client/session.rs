@@ -251,7 +251,10 @@ fn may_be_stale(handshake: &Handshake, response: &Response<Body>) -> bool {
     let had_token = matches!(handshake, Handshake::Session(Session { token: Some(_), .. }));
     let mut asked = response.headers().get_all(WWW_AUTHENTICATE).iter().peekable();
     let ours = |value: &http::HeaderValue| {
-        value.as_bytes().get(..SCHEME.len()).is_some_and(|start| start.eq_ignore_ascii_case(SCHEME.as_bytes()))
+        value
+            .as_bytes()
+            .get(..SCHEME.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(SCHEME.as_bytes()))
     };
     had_token && (asked.peek().is_none() || asked.any(ours))
 }

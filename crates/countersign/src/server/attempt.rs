@@ -100,8 +100,7 @@ impl<'a> Attempt<'a> {
             Refusal::MissingHeader(name) => Some((*name).to_owned()),
             _ => None,
         };
-        let outcome =
-            if refusal == Refusal::ChallengeSent { Outcome::Challenged } else { Outcome::Refused };
+        let outcome = if refusal == Refusal::ChallengeSent { Outcome::Challenged } else { Outcome::Refused };
         // A trail that cannot be written turns even a refusal into "cannot decide": it must be noticed.
         let refusal = match self.write(outcome, refusal.code(), detail) {
             Ok(()) => refusal,

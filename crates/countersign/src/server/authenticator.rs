@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use countersign_audit::{AuditSink, Outcome};
@@ -44,7 +44,8 @@ pub(super) struct Inner {
     tokens: Option<Tokens>,
     store: Arc<dyn PeerStore>,
     snapshot: ArcSwap<Snapshot>,
-    /// When the store was last asked, in the clock's milliseconds; 0 while nobody watches it.
+    started: Instant,
+    /// When the store was last asked, in milliseconds after `started`; 0 while nobody watches it.
     asked_ms: AtomicU64,
     counter: Option<Counter>,
 }
@@ -149,6 +150,7 @@ impl Builder {
             tokens,
             store: self.store,
             snapshot: ArcSwap::from_pointee(snapshot),
+            started: Instant::now(),
             asked_ms: AtomicU64::new(0),
             counter: self.counter,
         })))
@@ -183,12 +185,20 @@ impl Authenticator {
     /// # Errors
     /// The store cannot be read; the last known state goes on, for 30 seconds if [`Authenticator::watch`] runs.
     pub fn refresh(&self) -> Result<bool, StoreError> {
-        let known = self.0.snapshot.load().version;
-        let changed = self.0.store.version()? != known;
-        if changed {
-            self.0.snapshot.store(Arc::new(Snapshot::read(&*self.0.store)?));
+        let mut changed = false;
+        loop {
+            let known = self.0.snapshot.load();
+            if self.0.store.version()? == known.version {
+                return Ok(changed);
+            }
+            changed = true;
+            // Whoever was overtaken while reading must not put something older in place: it looks again.
+            let read = Arc::new(Snapshot::read(&*self.0.store)?);
+            let found = self.0.snapshot.compare_and_swap(&known, read);
+            if Arc::ptr_eq(&known, &found) {
+                return Ok(true);
+            }
         }
-        Ok(changed)
     }
 
     /// Refreshes four times a second until dropped. When the store could not be asked for 30 seconds, every
@@ -196,13 +206,13 @@ impl Authenticator {
     pub async fn watch(self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(250));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.0.asked_ms.store(self.0.clock.now_ms(), Ordering::Relaxed);
+        self.0.asked();
         loop {
             ticks.tick().await;
             let this = self.clone();
             match tokio::task::spawn_blocking(move || this.refresh()).await {
                 Ok(Ok(changed)) => {
-                    self.0.asked_ms.store(self.0.clock.now_ms(), Ordering::Relaxed);
+                    self.0.asked();
                     if changed {
                         tracing::info!("peers have changed and are in effect");
                     }
@@ -231,9 +241,18 @@ impl Inner {
         Ok(self.snapshot.load())
     }
 
+    /// Real time on purpose: this is about a store that hangs, not about the age of a message.
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn asked(&self) {
+        self.asked_ms.store(self.elapsed_ms().max(1), Ordering::Relaxed);
+    }
+
     fn fresh(&self) -> Result<(), Refusal> {
         let asked = self.asked_ms.load(Ordering::Relaxed);
-        if asked != 0 && self.clock.now_ms().saturating_sub(asked) > STALE_AFTER_MS {
+        if asked != 0 && self.elapsed_ms().saturating_sub(asked) > STALE_AFTER_MS {
             return Err(Refusal::StoreStale);
         }
         Ok(())

@@ -58,12 +58,22 @@ impl Limiters {
     }
 
     /// … with this key.
-    pub(super) fn request_with_key(&self, source: IpAddr, key: LookupHash, now_ms: u64) -> Result<(), Refusal> {
+    pub(super) fn request_with_key(
+        &self,
+        source: IpAddr,
+        key: LookupHash,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
         limited(self.key.hit(&(network(source), key), now_ms), Scope::Key)
     }
 
     /// Whether this source, with this key, has failed too often to be listened to now.
-    pub(super) fn may_try(&self, source: IpAddr, key: Option<LookupHash>, now_ms: u64) -> Result<(), Refusal> {
+    pub(super) fn may_try(
+        &self,
+        source: IpAddr,
+        key: Option<LookupHash>,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
         limited(self.source_failures.peek(&network(source), now_ms), Scope::SourceFailures)?;
         match key {
             Some(key) => limited(self.key_failures.peek(&(network(source), key), now_ms), Scope::KeyFailures),

@@ -49,7 +49,8 @@ pub fn problem_response(
     challenge: Option<(&str, u64)>,
 ) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(problem.body(request_id, challenge)));
-    *response.status_mut() = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -151,7 +151,10 @@ pub(super) fn by_signature<'a>(
 }
 
 /// Our key and signature for the caller's challenge.
-pub(super) fn prove(verified: &Verified<'_, Arc<SharedSecretCredential>>, challenge: &Challenge) -> HeaderMap {
+pub(super) fn prove(
+    verified: &Verified<'_, Arc<SharedSecretCredential>>,
+    challenge: &Challenge,
+) -> HeaderMap {
     let credential = verified.holder();
     let signature = verified.prove(&credential.our_key, &credential.our_secret, challenge);
     let mut headers = HeaderMap::new();

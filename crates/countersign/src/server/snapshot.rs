@@ -88,7 +88,8 @@ impl Snapshot {
                         our_secret: our_secret.mac_key(),
                     });
                     let hash = self.lookup.hash(their_key.expose());
-                    let inbound = self.inbound.entry(hash).or_insert_with(|| Inbound::SharedSecret(Vec::new()));
+                    let inbound =
+                        self.inbound.entry(hash).or_insert_with(|| Inbound::SharedSecret(Vec::new()));
                     if let Inbound::SharedSecret(credentials) = inbound {
                         credentials.push(credential);
                         self.macs = self.macs.max(credentials.len());

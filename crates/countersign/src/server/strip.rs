@@ -11,8 +11,9 @@ const IDENTITY: &str = "x-countersign-";
 
 /// Takes our credentials and whatever looks like our identity headers out of a request.
 ///
-/// Servers behind CGI-like gateways read `X_Countersign_Service` as `X-Countersign-Service`: a name counts
-/// whichever way it is spelled.
+/// CGI (RFC 3875, section 4.1.18) makes `HTTP_X_COUNTERSIGN_SERVICE` of `X-Countersign-Service`, of
+/// `X_Countersign_Service`, and with some servers of `X.Countersign.Service` or any other mark between the words:
+/// a name counts whichever way it is spelled.
 pub(super) fn credentials(headers: &mut HeaderMap) {
     if matches!(bearer_token(headers), Ok(Some(_))) {
         headers.remove(AUTHORIZATION);
@@ -28,8 +29,8 @@ pub(super) fn proof(headers: &mut HeaderMap) {
 }
 
 fn remove(headers: &mut HeaderMap, matches: impl Fn(&str) -> bool) {
-    let doomed: Vec<HeaderName> =
-        headers.keys().filter(|name| matches(&name.as_str().replace('_', "-"))).cloned().collect();
+    let spelled = |name: &HeaderName| name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let doomed: Vec<HeaderName> = headers.keys().filter(|name| matches(&spelled(name))).cloned().collect();
     for name in doomed {
         headers.remove(name);
     }
@@ -45,12 +46,14 @@ mod tests {
         for name in [
             "x-api-key",
             "x_api_key",
+            "x.api~key",
             "x-signature",
             "x-challenge",
             "x-client-challenge",
             "x-countersign-service",
             "x_countersign_service",
             "x-countersign_credential",
+            "x.countersign.service",
             "x-countersign-anything",
         ] {
             headers.insert(name, http::HeaderValue::from_static("forged"));

@@ -1,3 +1,0 @@
-use crate::args::DemoArgs;
-use crate::failure::Failure;
-pub(crate) fn run(_args: &DemoArgs) -> Result<(), Failure> { Ok(()) }
