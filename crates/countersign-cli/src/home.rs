@@ -58,6 +58,15 @@ impl Home {
         self.0.join("tls/key.pem")
     }
 
+    /// Certificate and key of `serve`; relative paths in the config are below the data directory.
+    pub(crate) fn tls_files(&self, config: &Config) -> (PathBuf, PathBuf) {
+        let inside = |path: &PathBuf| self.0.join(path);
+        (
+            config.tls.certificate.as_ref().map_or_else(|| self.certificate_file(), inside),
+            config.tls.key.as_ref().map_or_else(|| self.tls_key_file(), inside),
+        )
+    }
+
     pub(crate) fn master_key_source(&self) -> Source {
         Source::choose(&self.0.join("master.key"), |name| std::env::var_os(name))
     }

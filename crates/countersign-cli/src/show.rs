@@ -18,7 +18,13 @@ pub(crate) fn out(text: &str) -> Result<(), Failure> {
 
 /// Pretty JSON and a line end.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    out(&format!("{}\n", serde_json::to_string_pretty(value)?))
+    out(&format!("{}\n", escaped(&serde_json::to_string_pretty(value)?)))
+}
+
+/// JSON text without the control characters that JSON itself allows (DEL and U+0080 to U+009F).
+pub(crate) fn escaped(json: &str) -> String {
+    let escape = |c: char| if c.is_control() && c != '\n' { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+    json.chars().map(escape).collect()
 }
 
 /// Text from anywhere, with all control characters but line ends and tabs made harmless.

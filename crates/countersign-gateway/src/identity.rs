@@ -12,7 +12,7 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use time::{Duration, OffsetDateTime};
 
 /// How long a generated certificate is good. Peers pin its key or trust this one certificate, so that a shorter
@@ -73,6 +73,11 @@ impl TlsIdentity {
         key_file: &Path,
     ) -> Result<(), IdentityError> {
         let unusable = |error: rcgen::Error| IdentityError::Unusable(error.to_string());
+        for name in names {
+            // Whatever is not a DNS name or an address would match no caller's URL.
+            ServerName::try_from(name.as_str())
+                .map_err(|_| IdentityError::Unusable(format!("{name:?} is neither a DNS name nor an address")))?;
+        }
         let key = KeyPair::generate().map_err(unusable)?;
         let mut params = CertificateParams::new(names.to_vec()).map_err(unusable)?;
         let mut subject = DistinguishedName::new();

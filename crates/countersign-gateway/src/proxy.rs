@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::response::Response;
 use countersign::client::{BaseUrl, ClientError, HttpClient, http_client};
 use countersign::protocol::problem::Problem;
-use countersign::server::{Peer, ResponseBody, SourceAddr, problem_response};
+use countersign::server::{Peer, ResponseBody, SourceAddr, problem_response, remove_spelled};
 use countersign::store::Trust;
 use http::header::{
     CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
@@ -128,17 +128,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// No proxy in front is configured, so what a caller says about itself here is not to be believed.
 fn strip_forwarding(headers: &mut HeaderMap) {
-    let doomed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str().replace('_', "-");
-            name.starts_with("x-forwarded") || name == "x-real-ip"
-        })
-        .cloned()
-        .collect();
-    for name in doomed.into_iter().chain([FORWARDED]) {
-        headers.remove(name);
-    }
+    remove_spelled(headers, |name| {
+        name.starts_with("x-forwarded") || name == "x-real-ip" || name == FORWARDED.as_str()
+    });
 }
 
 /// HTTP/2 may send one cookie header per cookie; HTTP/1.1 knows only one (RFC 9113, section 8.2.3).

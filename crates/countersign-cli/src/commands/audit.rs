@@ -23,7 +23,7 @@ fn text(args: &AuditTailArgs, entries: &[Entry]) -> Result<String, Failure> {
     if args.json || !std::io::stdout().is_terminal() {
         let mut text = String::new();
         for entry in entries {
-            text.push_str(&serde_json::to_string(entry)?);
+            text.push_str(&show::escaped(&serde_json::to_string(entry)?));
             text.push('\n');
         }
         return Ok(text);

@@ -11,7 +11,7 @@ use crate::show;
 
 pub(crate) fn run(home: &Home, args: &InitArgs) -> Result<(), Failure> {
     let pin = make(home, &args.service, &args.hosts)?;
-    show::out(&format!(
+    show::out(&show::printable_lines(&format!(
         "service    {}\nhome       {}\nmaster key {}\nTLS pin    {pin}\n\n\
          Next: `countersign peer add` on both sides (docs/key-exchange.md), then `countersign serve`.\n\
          Peers that call this service trust its TLS key with --tls-pin {pin}\n\
@@ -20,7 +20,7 @@ pub(crate) fn run(home: &Home, args: &InitArgs) -> Result<(), Failure> {
         home.path().display(),
         home.master_key_source(),
         home.certificate_file().display(),
-    ))
+    )))
 }
 
 /// Makes everything that is not there yet, and gives the pin of the TLS key. The config comes last, so that an

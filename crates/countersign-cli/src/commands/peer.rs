@@ -1,7 +1,6 @@
 use std::path::Path;
 
 use countersign::client::{BaseUrl, tls_config};
-use countersign::protocol::secret::strip_line_end;
 use countersign::store::{Credential, Keys, Peer};
 use countersign::{ApiKey, NewKeys, NewPeer, PeerStore, Profile, SharedSecret, Trust};
 use serde_json::{Value, json};
@@ -30,9 +29,8 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
 fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     // Everything that can be wrong with the arguments is said before a secret is asked for.
     let store = home.store()?;
-    if let Some(url) = &args.url {
-        BaseUrl::parse(url)?;
-    }
+    // Kept as the parser writes it: in ASCII, percent-encoded.
+    let url = args.url.as_deref().map(BaseUrl::parse).transpose()?.map(|url| url.to_string());
     let trust = trust(args)?;
     if args.url.is_some() {
         tls_config(&trust).or_else(|error| match trust {
@@ -51,7 +49,7 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     };
     let peer = NewPeer {
         name: args.peer.name.clone(),
-        url: args.url.clone(),
+        url,
         trust,
         danger_unproven_server: args.danger_unproven_server,
         keys,
@@ -139,7 +137,7 @@ fn read_secret(source: &SecretSource, what: &str) -> Result<SharedSecret, Failur
 }
 
 fn parse_secret(text: &str, what: &str) -> Result<SharedSecret, Failure> {
-    strip_line_end(text).parse().context(|| format!("{what}: it cannot be used"))
+    text.parse().context(|| format!("{what}: it cannot be used"))
 }
 
 fn read_key(source: &SecretSource, what: &str) -> Result<ApiKey, Failure> {

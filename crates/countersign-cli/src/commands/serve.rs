@@ -59,13 +59,12 @@ fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, F
     settings.max_connections = usize::try_from(config.serve.max_connections.0)?;
     settings.timeouts = config.timeouts.timeouts();
     if settings.listeners.iter().any(|listener| listener.tls) {
-        let inside = |path: &std::path::PathBuf| home.path().join(path);
-        let certificate = config.tls.certificate.as_ref().map_or_else(|| home.certificate_file(), inside);
-        let key = config.tls.key.as_ref().map_or_else(|| home.tls_key_file(), inside);
+        let (certificate, key) = home.tls_files(config);
         settings.tls = Some(TlsIdentity::load(&certificate, &key)?);
     }
     if let Some(url) = args.upstream.or_else(|| config.serve.upstream.clone()) {
-        let trust = trust_in_file(config.serve.upstream_ca.as_deref())?;
+        let authority = config.serve.upstream_ca.as_ref().map(|path| home.path().join(path));
+        let trust = trust_in_file(authority.as_deref())?;
         let timeout = Duration::from_secs(config.serve.upstream_timeout_seconds.0);
         settings.upstream = Some(Upstream::new(&url, &trust, timeout)?);
     }

@@ -11,8 +11,7 @@ use crate::show;
 pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
     let config = home.config()?;
     let peers = home.store()?.list()?;
-    let certificate = config.tls.certificate.clone().unwrap_or_else(|| home.certificate_file());
-    let key = config.tls.key.clone().unwrap_or_else(|| home.tls_key_file());
+    let (certificate, key) = home.tls_files(&config);
     // A service that only calls others may have no TLS identity.
     let pin = TlsIdentity::load(&certificate, &key).and_then(|identity| identity.pin());
     let pin = pin.map(|pin| Trust::pin_text(&pin)).map_err(|error| error.to_string());
@@ -48,5 +47,5 @@ pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
     } else {
         text.push_str(&show::table(&["CREDENTIAL", "PROFILE", "AGE", "FINGERPRINT"], &rows));
     }
-    show::out(&text)
+    show::out(&show::printable_lines(&text))
 }

@@ -30,23 +30,35 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Makes a new store with mode 0600 and new keys.
+    /// Makes a new store with mode 0600 and new keys. It is made under another name and then moved, so that a
+    /// crash leaves a whole store or none.
     ///
     /// # Errors
     /// [`StoreError::Exists`], or the file cannot be written.
     pub fn create(path: &Path, master: &MasterKey) -> Result<Self, StoreError> {
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        match made {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(StoreError::Exists { path: path.display().to_string() });
-            }
-            Err(error) => return Err(StoreError::Io { path: path.display().to_string(), error }),
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.display().to_string() },
+            _ => StoreError::Io { path: path.display().to_string(), error },
+        };
+        let unfinished = path.with_added_extension("unfinished");
+        for leftover in ["unfinished", "unfinished-wal", "unfinished-shm"] {
+            let _ = std::fs::remove_file(path.with_added_extension(leftover));
         }
-        let mut connection = connect(path)?;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)
+            .map_err(failed)?;
+        let mut connection = connect(&unfinished)?;
         schema::migrate(&mut connection)?;
-        let keyring = Keyring::create(&mut connection, master)?;
-        Ok(Self { connection: Mutex::new(connection), keyring })
+        Keyring::create(&mut connection, master)?;
+        // Closing moves everything from the log into the file.
+        connection.close().map_err(|(_, error)| error)?;
+        // Unlike a rename, a link does not replace what is there.
+        std::fs::hard_link(&unfinished, path).map_err(failed)?;
+        let _ = std::fs::remove_file(&unfinished);
+        Self::open(path, master)
     }
 
     /// Opens the store that is there, and brings its schema up to date.
@@ -60,7 +72,7 @@ impl SqliteStore {
         }
         let mut connection = connect(path)?;
         let keyring = match schema::version(&connection)? {
-            // A crash during `create` can leave a file without a schema.
+            // A file without a schema is none of ours.
             0 => return Err(StoreError::NoStore { path: path.display().to_string() }),
             _ => {
                 schema::refuse_newer(&connection)?;

@@ -91,7 +91,8 @@ impl Builder {
     }
 
     /// How many seconds a token is good, at most 300 (the default). `None` gives no tokens out and takes none:
-    /// callers under `shared-secret` then sign a challenge for every request.
+    /// callers under `shared-secret` then sign a challenge for every request, and
+    /// callers under `api-key` reach no protected route.
     #[must_use]
     pub fn token_lifetime(mut self, seconds: Option<u64>) -> Self {
         self.token_lifetime = seconds.map(|seconds| seconds.clamp(1, token::MAX_LIFETIME));

@@ -74,14 +74,14 @@ where
         strip::credentials(request.headers_mut());
         request.extensions_mut().insert(admitted.peer);
         if let Ok(id) = HeaderValue::from_str(&admitted.request_id) {
-            request.headers_mut().insert("x-request-id", id);
+            request.headers_mut().insert(strip::REQUEST_ID, id);
         }
         Box::pin(async move {
             let mut response = inner.call(request).await?;
             strip::proof(response.headers_mut());
             response.headers_mut().extend(admitted.proof);
             if let Ok(id) = HeaderValue::from_str(&admitted.request_id) {
-                response.headers_mut().entry("x-request-id").or_insert(id);
+                response.headers_mut().insert(strip::REQUEST_ID, id);
             }
             Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
         })

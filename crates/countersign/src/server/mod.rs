@@ -93,3 +93,4 @@ pub use layer::{AuthLayer, AuthService, ResponseBody};
 pub use limits::Limits;
 pub use reject::{Rejection, problem_response};
 pub use route::Admitted;
+pub use strip::remove_spelled;

@@ -1,34 +1,45 @@
 //! What must not travel on: credentials inwards, false identities in either direction.
 
-use countersign_protocol::wire::header::{
-    X_API_KEY, X_CHALLENGE, X_CLIENT_CHALLENGE, X_SIGNATURE, bearer_token,
-};
+use countersign_protocol::token;
+use countersign_protocol::wire::header::{X_API_KEY, X_CHALLENGE, X_CLIENT_CHALLENGE, X_SIGNATURE};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 /// What headers to upstreams begin with; nobody else may send such.
 const IDENTITY: &str = "x-countersign-";
+/// Ours names the line on the trail.
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
-/// Takes our credentials and whatever looks like our identity headers out of a request.
+/// Takes our credentials, whatever looks like our identity headers, and a foreign request id out of a request.
 ///
 /// CGI (RFC 3875, section 4.1.18) makes `HTTP_X_COUNTERSIGN_SERVICE` of `X-Countersign-Service`, of
 /// `X_Countersign_Service`, and with some servers of `X.Countersign.Service` or any other mark between the words:
 /// a name counts whichever way it is spelled.
 pub(super) fn credentials(headers: &mut HeaderMap) {
-    if matches!(bearer_token(headers), Ok(Some(_))) {
+    // However it is written there: the layer may have let the request pass for another reason.
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    if values.any(|value| holds_token(value.as_bytes())) {
         headers.remove(AUTHORIZATION);
     }
     let ours = [X_API_KEY, X_CHALLENGE, X_SIGNATURE, X_CLIENT_CHALLENGE];
-    remove(headers, |name| name.starts_with(IDENTITY) || ours.iter().any(|ours| ours.as_str() == name));
+    remove_spelled(headers, |name| {
+        name.starts_with(IDENTITY) || name == REQUEST_ID || ours.iter().any(|ours| ours.as_str() == name)
+    });
+}
+
+fn holds_token(value: &[u8]) -> bool {
+    let separator = |byte: &u8| matches!(byte, b' ' | b'\t' | b',' | b'"');
+    value.split(separator).any(|piece| piece.starts_with(token::PREFIX.as_bytes()))
 }
 
 /// Takes out of a handler's response what only we may say.
 pub(super) fn proof(headers: &mut HeaderMap) {
     let ours = [X_API_KEY, X_SIGNATURE];
-    remove(headers, |name| ours.iter().any(|ours| ours.as_str() == name));
+    remove_spelled(headers, |name| name == REQUEST_ID || ours.iter().any(|ours| ours.as_str() == name));
 }
 
-fn remove(headers: &mut HeaderMap, matches: impl Fn(&str) -> bool) {
+/// Removes every field whose name matches when each mark in it is read as `-`.
+pub fn remove_spelled(headers: &mut HeaderMap, matches: impl Fn(&str) -> bool) {
     let spelled = |name: &HeaderName| name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let doomed: Vec<HeaderName> = headers.keys().filter(|name| matches(&spelled(name))).cloned().collect();
     for name in doomed {
@@ -55,6 +66,7 @@ mod tests {
             "x-countersign_credential",
             "x.countersign.service",
             "x-countersign-anything",
+            "x_request_id",
         ] {
             headers.insert(name, http::HeaderValue::from_static("forged"));
         }
@@ -70,5 +82,15 @@ mod tests {
         headers.insert(AUTHORIZATION, http::HeaderValue::from_static("Basic dXNlcjpwYXNz"));
         credentials(&mut headers);
         assert!(headers.contains_key(AUTHORIZATION));
+    }
+
+    #[test]
+    fn a_token_of_ours_does_not_travel_on_however_it_is_written() {
+        for value in ["Bearer\tcsb.abc", "Basic x, Bearer csb.abc", "csb.abc", "Token \"csb.abc\""] {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, http::HeaderValue::from_static(value));
+            credentials(&mut headers);
+            assert!(headers.is_empty(), "{value}");
+        }
     }
 }
