@@ -30,6 +30,7 @@ pub mod fingerprint;
 pub mod identity;
 pub mod lookup;
 pub mod mac;
+mod malformed;
 pub mod problem;
 pub mod refusal;
 pub mod secret;

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::refusal::Malformed;
+use crate::malformed::Malformed;
 
 /// The media type (RFC 9457, section 3).
 pub const MEDIA_TYPE: &str = "application/problem+json";

@@ -7,12 +7,58 @@
 //! - Concurrent first requests share one handshake.
 //! - Under `shared-secret` nothing is sent before the server has proved itself.
 //!
-//! ```no_run
-//! # async fn example(peer: countersign::store::Peer) -> Result<(), countersign::client::ClientError> {
+//! # Example
+//! A server that proves itself and is called, and one that does not hold the secret and is sent nothing:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use axum::{Router, routing::get};
+//! use bytes::Bytes;
 //! use countersign::client::Client;
-//! let client = Client::new(&peer)?;
-//! let request = http::Request::get("/orders/42").body(bytes::Bytes::new()).unwrap();
-//! let response = client.send(request).await?;
+//! use countersign::protocol::UnixTime;
+//! use countersign::server::{AuthLayer, Authenticator, Peer, router};
+//! use countersign::store::random;
+//! use countersign::{ApiKey, MemoryStore, NewKeys, NewPeer, PeerStore, SharedSecret, Trust};
+//! use http::Request;
+//!
+//! # type Failure = Box<dyn std::error::Error>;
+//! fn peer(name: &str, url: Option<String>, keys: NewKeys) -> Result<NewPeer, Failure> {
+//!     let trust = Trust::System; // or Trust::Pin(…), Trust::Ca(…): for https:// URLs
+//!     Ok(NewPeer { name: name.parse()?, url, trust, danger_unproven_server: false, keys })
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Failure> {
+//! let (billing, orders) = (ApiKey::generate(&random()), ApiKey::generate(&random()));
+//! let secret = SharedSecret::generate(&random());
+//!
+//! // The service `orders` knows `billing` …
+//! let store = MemoryStore::new();
+//! let keys = NewKeys::shared_secret(orders.clone(), billing.clone(), secret.clone(), secret.clone())?;
+//! store.add(peer("billing", None, keys)?, UnixTime(1_700_000_000))?;
+//! let authenticator = Authenticator::builder("orders".parse()?, Arc::new(store)).build()?;
+//! let app = Router::new()
+//!     .route("/orders/42", get(|peer: Peer| async move { format!("hello {}", peer.service) }))
+//!     .layer(AuthLayer::new(authenticator.clone()))
+//!     .merge(router(authenticator));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let url = format!("http://{}", listener.local_addr()?);
+//! tokio::spawn(async move { axum::serve(listener, app).await });
+//!
+//! // … and `billing` knows `orders`.
+//! let store = MemoryStore::new();
+//! let keys = NewKeys::shared_secret(billing.clone(), orders.clone(), secret.clone(), secret.clone())?;
+//! let client = Client::new(&store.add(peer("orders", Some(url.clone()), keys)?, UnixTime(1_700_000_000))?)?;
+//! let response = client.send(Request::get("/orders/42").body(Bytes::new())?).await?;
+//! assert_eq!(response.status(), 200);
+//!
+//! // A server whose proof is not made with the secret that we were given for it: nothing is sent to it.
+//! let store = MemoryStore::new();
+//! let expected = SharedSecret::generate(&random());
+//! let keys = NewKeys::shared_secret(billing, orders, secret, expected)?;
+//! let client = Client::new(&store.add(peer("impostor", Some(url), keys)?, UnixTime(1_700_000_000))?)?;
+//! let refused = client.send(Request::post("/orders/42").body(Bytes::from("data"))?).await.unwrap_err();
+//! assert!(refused.to_string().contains("the server's proof is wrong"), "{refused}");
 //! # Ok(())
 //! # }
 //! ```
@@ -30,7 +76,8 @@ pub use base::BaseUrl;
 pub use connector::{HttpClient, http_client};
 pub use error::ClientError;
 pub use narrate::{Narration, Narrator};
+pub use pin::certificate_pin;
 pub use session::{Builder, Client};
-pub use trust::{certificate_pin, tls_config};
+pub use trust::tls_config;
 
 pub use countersign_store::Trust;

@@ -2,9 +2,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::trust::certificate_pin;
+use super::ClientError;
 
 /// Trusts one public key, under the names in its certificate. Chain and dates are not looked at: the pin was
 /// given by the peer's operator and says more than either.
@@ -62,4 +63,14 @@ impl ServerCertVerifier for PinnedKey {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// The pin of a certificate: SHA-256 of its `SubjectPublicKeyInfo` (RFC 7469, section 2.4).
+///
+/// # Errors
+/// The certificate cannot be read.
+pub fn certificate_pin(certificate: &CertificateDer<'_>) -> Result<[u8; 32], ClientError> {
+    let certificate = webpki::EndEntityCert::try_from(certificate)
+        .map_err(|error| ClientError::Trust(format!("the certificate cannot be read: {error}")))?;
+    Ok(Sha256::digest(certificate.subject_public_key_info()).into())
 }

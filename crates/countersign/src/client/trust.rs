@@ -5,7 +5,6 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use sha2::{Digest as _, Sha256};
 
 use super::ClientError;
 use super::pin::PinnedKey;
@@ -55,14 +54,4 @@ fn given_roots(pem: &str) -> Result<RootCertStore, ClientError> {
         return Err(ClientError::Trust("there is no certificate in the PEM text".to_owned()));
     }
     Ok(roots)
-}
-
-/// The pin of a certificate: SHA-256 of its `SubjectPublicKeyInfo` (RFC 7469, section 2.4).
-///
-/// # Errors
-/// The certificate cannot be read.
-pub fn certificate_pin(certificate: &CertificateDer<'_>) -> Result<[u8; 32], ClientError> {
-    let certificate = webpki::EndEntityCert::try_from(certificate)
-        .map_err(|error| ClientError::Trust(format!("the certificate cannot be read: {error}")))?;
-    Ok(Sha256::digest(certificate.subject_public_key_info()).into())
 }
