@@ -16,7 +16,7 @@ use crate::secret_input::SecretSource;
 #[command(name = "countersign", version, max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// The data directory [default: $XDG_DATA_HOME/countersign]
-    #[arg(long, global = true, value_name = "DIR", env = "COUNTERSIGN_HOME")]
+    #[arg(long, global = true, value_name = "DIR", env = "COUNTERSIGN_HOME", hide_env_values = true)]
     pub(crate) home: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -78,6 +78,7 @@ pub(crate) struct KeygenArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PeerCommand {
     /// Add a peer with keys that were agreed out of band
+    #[command(after_help = SECRETS)]
     Add(Box<PeerAddArgs>),
     /// List all peers
     List(JsonArgs),
@@ -102,8 +103,13 @@ pub(crate) struct PeerShowArgs {
     pub(crate) output: JsonArgs,
 }
 
-/// Secrets come from files that only you can read, from standard input (`-`), from an environment variable
-/// (`env:NAME`), or from a prompt; never from an argument.
+const SECRETS: &str = "\
+Secrets come from a file that only you can read (mode 0600), from standard input (-), from an environment
+variable (env:NAME), or, for shared-secret, from a prompt where none of these is given; never from an argument.
+
+Example, on the side that generated the keys with `countersign keygen`:
+  countersign peer add billing --profile shared-secret --our-key csk_… --their-key csk_… --secret-file secret.txt";
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct PeerAddArgs {
     #[command(flatten)]
