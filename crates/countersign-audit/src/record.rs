@@ -18,9 +18,10 @@ pub struct Record {
     /// The profile that was used, as far as it can be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
-    /// Which step: `authenticate`, `verify-challenge`, `request`, `token`.
+    /// Which step: inbound `authenticate`, `verify-challenge`, `request` (signed), `token`; outbound `handshake`,
+    /// `request`.
     pub step: String,
-    /// Where the attempt came from, or (outbound) went to.
+    /// Where an inbound attempt came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
     /// How it ended.

@@ -42,7 +42,8 @@ fn a_record_is_one_json_line_with_everything_an_auditor_asks_for() {
         assert_eq!(line[member], value);
     }
     assert_eq!((line["v"].as_u64(), line["seq"].as_u64()), (Some(1), Some(1)));
-    assert!(line["time"].as_str().unwrap().ends_with('Z'));
+    let time = line["time"].as_str().unwrap();
+    assert!(time.ends_with('Z') && time.len() == "2026-11-21T12:34:56.789Z".len(), "sorts as text: {time}");
 }
 
 #[test]

@@ -15,7 +15,8 @@ fn mode(path: &Path) -> u32 {
 
 /// Every file with its bytes.
 fn content(home: &Home) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let mut all: Vec<_> = files(&home.path()).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    let mut all: Vec<_> =
+        files(&home.path()).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
     all.sort();
     all
 }
@@ -120,7 +121,17 @@ fn the_certificate_is_for_loopback_and_the_given_hosts() {
 
 #[test]
 fn names_that_are_none_are_refused_and_made_harmless() {
-    for bad in ["", "Orders", "-orders", "or ders", "orders\n", "\u{1b}[31morders", "or'd\"ers", "\u{9b}31m", "ordérs"] {
+    for bad in [
+        "",
+        "Orders",
+        "-orders",
+        "or ders",
+        "orders\n",
+        "\u{1b}[31morders",
+        "or'd\"ers",
+        "\u{9b}31m",
+        "ordérs",
+    ] {
         let home = Home::empty();
         let done = home.run(&["init", &format!("--service={bad}")]);
         done.refused(2, &["--service"]);
@@ -136,7 +147,12 @@ fn names_that_are_none_are_refused_and_made_harmless() {
 fn a_home_with_a_hostile_name_is_shown_harmlessly() {
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path().join("a\u{1b}[31m\u{9b}b");
-    for arguments in [&["init", "--service", "orders"][..], &["status"], &["status", "--json"], &["init", "--service", "a"]] {
+    for arguments in [
+        &["init", "--service", "orders"][..],
+        &["status"],
+        &["status", "--json"],
+        &["init", "--service", "a"],
+    ] {
         let mut command = countersign();
         command.arg("--home").arg(&home).args(arguments);
         finish(command, b"");

@@ -29,15 +29,35 @@ fn a_secret_comes_from_a_file_standard_input_or_the_environment_without_its_line
     let mut fingerprints = Vec::new();
     let (ours, theirs, secret) = (new_key(), new_key(), new_secret());
     home.hide(&secret);
-    for (end, source) in [("", "file"), ("\n", "file"), ("\r\n", "file"), ("\r\n", "-"), ("\n", "env"), ("", "-")] {
+    for (end, source) in
+        [("", "file"), ("\n", "file"), ("\r\n", "file"), ("\r\n", "-"), ("\n", "env"), ("", "-")]
+    {
         let text = format!("{secret}{end}");
         let keys = ["--our-key", &ours, "--their-key", &theirs, "--secret-file"];
         let mut command = home.command(&["peer", "add", "billing", "--profile", "shared-secret"]);
         command.args(keys);
         let done = match source {
-            "file" => home.finish({ command.arg(home.file("secret", 0o600, text.as_bytes())); command }, b""),
-            "env" => home.finish({ command.arg("env:THE_SECRET").env("THE_SECRET", &text); command }, b""),
-            _ => home.finish({ command.arg("-"); command }, text.as_bytes()),
+            "file" => home.finish(
+                {
+                    command.arg(home.file("secret", 0o600, text.as_bytes()));
+                    command
+                },
+                b"",
+            ),
+            "env" => home.finish(
+                {
+                    command.arg("env:THE_SECRET").env("THE_SECRET", &text);
+                    command
+                },
+                b"",
+            ),
+            _ => home.finish(
+                {
+                    command.arg("-");
+                    command
+                },
+                text.as_bytes(),
+            ),
         };
         assert!(done.ok().contains("fingerprint"), "{source} {end:?}");
         fingerprints.push(fingerprint(&home, "billing"));
@@ -70,13 +90,15 @@ fn both_sides_see_the_same_fingerprint() {
 fn both_sides_with_a_secret_each_see_the_same_fingerprint() {
     let (orders, billing) = (Home::of("orders"), Home::of("billing"));
     let (a, b, secret_a, secret_b) = (new_key(), new_key(), new_secret(), new_secret());
-    for (home, peer, ours, theirs, ours_secret, theirs_secret) in
-        [(&orders, "billing", &a, &b, &secret_a, &secret_b), (&billing, "orders", &b, &a, &secret_b, &secret_a)]
-    {
+    for (home, peer, ours, theirs, ours_secret, theirs_secret) in [
+        (&orders, "billing", &a, &b, &secret_a, &secret_b),
+        (&billing, "orders", &b, &a, &secret_b, &secret_a),
+    ] {
         let files = (home.secret_file("ours", ours_secret), home.secret_file("theirs", theirs_secret));
         let keys = ["--our-key", ours, "--their-key", theirs];
         let secrets = ["--our-secret-file", &files.0, "--their-secret-file", &files.1];
-        let done = home.run(&[&["peer", "add", peer, "--profile", "shared-secret"][..], &keys, &secrets].concat());
+        let done =
+            home.run(&[&["peer", "add", peer, "--profile", "shared-secret"][..], &keys, &secrets].concat());
         done.ok();
     }
     assert_eq!(fingerprint(&orders, "billing"), fingerprint(&billing, "orders"));
@@ -149,9 +171,11 @@ fn a_weak_secret_is_refused_and_not_repeated() {
             home.hide(&secret);
         }
         add(&home, "billing", &ours, &theirs, "-", secret.as_bytes()).refused(1, &["secret"]);
-        add(&home, "billing", &ours, &theirs, &home.file("weak", 0o600, secret.as_bytes()), b"").refused(1, &[]);
+        add(&home, "billing", &ours, &theirs, &home.file("weak", 0o600, secret.as_bytes()), b"")
+            .refused(1, &[]);
     }
-    add(&home, "billing", &ours, &theirs, "-", b"\xff\xfe0123456789abcdefghijklmnopqrstuvwxyz").refused(1, &["not text"]);
+    add(&home, "billing", &ours, &theirs, "-", b"\xff\xfe0123456789abcdefghijklmnopqrstuvwxyz")
+        .refused(1, &["not text"]);
     assert!(peers(&home).is_empty());
 }
 
@@ -214,13 +238,25 @@ fn hostile_names_keys_and_urls_are_refused_harmlessly() {
     let home = Home::of("orders");
     let (key, other, secret) = (new_key(), new_key(), new_secret());
     home.hide(&secret);
-    for bad in ["\u{1b}[2Jbilling", "bil\nling", "bil\"ling", "bil'ling", "../billing", "BILLING", "", "a b", "\u{202e}x"] {
+    for bad in [
+        "\u{1b}[2Jbilling",
+        "bil\nling",
+        "bil\"ling",
+        "bil'ling",
+        "../billing",
+        "BILLING",
+        "",
+        "a b",
+        "\u{202e}x",
+    ] {
         let done = add(&home, bad, &key, &other, "-", secret.as_bytes());
         done.refused(2, &[]);
         home.run(&["peer", "show", bad]).refused(2, &[]);
         home.run(&["peer", "remove", bad]).refused(2, &[]);
     }
-    for bad in ["\u{1b}[31m0123456789abcdef", "short", "0123456789 abcdef", "0123456789\nabcdef", "ключключключключ"] {
+    for bad in
+        ["\u{1b}[31m0123456789abcdef", "short", "0123456789 abcdef", "0123456789\nabcdef", "ключключключключ"]
+    {
         add(&home, "billing", bad, &other, "-", secret.as_bytes()).refused(2, &["--our-key"]);
         add(&home, "billing", &key, bad, "-", secret.as_bytes()).refused(2, &["--their-key"]);
     }
@@ -247,7 +283,15 @@ fn a_url_with_characters_that_a_terminal_obeys_is_kept_harmlessly() {
     let (key, other, secret) = (new_key(), new_key(), new_secret());
     home.hide(&secret);
     let keys = ["--our-key", &key, "--their-key", &other, "--secret-file", "-"];
-    let peer = ["peer", "add", "billing", "--profile", "shared-secret", "--url", "https://billing.example/\u{9b}31m\u{202e}"];
+    let peer = [
+        "peer",
+        "add",
+        "billing",
+        "--profile",
+        "shared-secret",
+        "--url",
+        "https://billing.example/\u{9b}31m\u{202e}",
+    ];
     home.run_with(&[&peer[..], &keys].concat(), secret.as_bytes());
     for arguments in [&["peer", "list"][..], &["peer", "list", "--json"], &["status", "--json"]] {
         // Home::run looks for control characters in what comes out.
@@ -261,10 +305,21 @@ fn trust_that_cannot_be_used_is_refused_at_once() {
     let (key, other, secret) = (new_key(), new_key(), new_secret());
     home.hide(&secret);
     let empty = home.file("empty.pem", 0o644, b"");
-    let garbage = home.file("garbage.pem", 0o644, b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n");
+    let garbage =
+        home.file("garbage.pem", 0o644, b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n");
     let with = |options: &[&str]| {
-        let keys = ["--our-key", &key, "--their-key", &other, "--secret-file", "-", "--url", "https://billing.example"];
-        let arguments = [&["peer", "add", "billing", "--profile", "shared-secret"][..], &keys, options].concat();
+        let keys = [
+            "--our-key",
+            &key,
+            "--their-key",
+            &other,
+            "--secret-file",
+            "-",
+            "--url",
+            "https://billing.example",
+        ];
+        let arguments =
+            [&["peer", "add", "billing", "--profile", "shared-secret"][..], &keys, options].concat();
         home.run_with(&arguments, secret.as_bytes())
     };
     with(&["--tls-ca", &empty]).refused(1, &["empty.pem"]);
@@ -309,7 +364,9 @@ fn options_of_the_other_profile_and_missing_ones_are_a_wrong_use() {
 fn keys_of_profile_api_key_must_be_long_enough_and_two() {
     let home = Home::of("orders");
     let short = home.secret_file("short", "aB3dE6gH9jK2mN5pQ8sT1");
-    let add = |options: &[&str]| home.run(&[&["peer", "add", "billing", "--profile", "api-key"][..], options].concat());
+    let add = |options: &[&str]| {
+        home.run(&[&["peer", "add", "billing", "--profile", "api-key"][..], options].concat())
+    };
     add(&["--their-key-file", &short]).refused(1, &["the key is the secret", "22"]);
     let key = home.secret_file("key", &new_key());
     add(&["--their-key-file", &key, "--our-key-file", &key]).refused(1, &["the same"]);

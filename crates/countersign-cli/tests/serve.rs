@@ -13,7 +13,8 @@ use support::{ApiKeyPair, Connection, Fake, Home, PATIENCE, Pair, Serving, event
 #[test]
 fn every_listener_is_told_and_the_admin_one_last() {
     let home = Home::of("orders");
-    let listen = ["--listen", "https://127.0.0.1:0", "--listen", "http://localhost:0", "--admin", "127.0.0.1:0"];
+    let listen =
+        ["--listen", "https://127.0.0.1:0", "--listen", "http://localhost:0", "--admin", "127.0.0.1:0"];
     let serving = Serving::start(&home, &listen);
     let urls: Vec<_> = serving.urls.iter().map(|url| url.rsplit_once(':').unwrap().0).collect();
     assert_eq!(urls, ["https://127.0.0.1", "http://127.0.0.1", "http://127.0.0.1"]);
@@ -27,7 +28,10 @@ fn every_listener_is_told_and_the_admin_one_last() {
     assert_eq!(exchange(public, "GET", "/metrics", &[], b"").status, 401);
     let metrics = exchange(admin, "GET", "/metrics", &[], b"");
     let text = String::from_utf8(metrics.body).unwrap();
-    assert!(text.contains(r#"countersign_attempts_total{outcome="refused",reason="no-credentials"} 1"#), "{text}");
+    assert!(
+        text.contains(r#"countersign_attempts_total{outcome="refused",reason="no-credentials"} 1"#),
+        "{text}"
+    );
     assert!(text.ends_with("# EOF\n"));
 }
 
@@ -36,7 +40,10 @@ fn listeners_and_upstream_may_come_from_the_config() {
     let pair = Pair::new();
     let upstream = Fake::new(|mut exchange| exchange.respond(200, &[], b"from the upstream"));
     let config = pair.orders.path().join("countersign.toml");
-    let text = format!("service = \"orders\"\n[serve]\nlisten = [\"http://127.0.0.1:0\"]\nupstream = \"{}\"\n", upstream.url);
+    let text = format!(
+        "service = \"orders\"\n[serve]\nlisten = [\"http://127.0.0.1:0\"]\nupstream = \"{}\"\n",
+        upstream.url
+    );
     std::fs::write(config, text).unwrap();
     let serving = Serving::of(pair.orders.command(&["serve"]), &pair.orders.beside("serve.log"), 1);
     assert_eq!(pair.get(serving.address(), "/").body, b"from the upstream");
@@ -72,7 +79,9 @@ fn what_cannot_be_served_is_refused_before_anything_listens() {
     serve(&["--listen", "http://[::]:0"]).refused(1, &["plain HTTP"]);
     serve(&[&http[..], &["--upstream", "http://192.0.2.1:80"]].concat()).refused(1, &["plain HTTP"]);
     serve(&[&http[..], &["--upstream", "http://u:p@127.0.0.1:80"]].concat()).refused(1, &["user name"]);
-    for form in ["127.0.0.1:0", "ftp://127.0.0.1:0", "https://orders.example:443", "http://127.0.0.1", "\u{1b}[31m"] {
+    for form in
+        ["127.0.0.1:0", "ftp://127.0.0.1:0", "https://orders.example:443", "http://127.0.0.1", "\u{1b}[31m"]
+    {
         serve(&["--listen", form]).refused(2, &["--listen"]);
     }
     serve(&[&http[..], &["--admin", "orders"]].concat()).refused(2, &["--admin"]);
@@ -91,7 +100,8 @@ fn plain_http_for_other_machines_is_under_a_setting_named_danger() {
 fn a_port_that_is_taken_is_told() {
     let (one, two) = (Home::of("orders"), Home::of("billing"));
     let serving = Serving::http(&one);
-    two.run(&["serve", "--listen", serving.url()]).refused(1, &["cannot listen on", serving.address(), "in use"]);
+    two.run(&["serve", "--listen", serving.url()])
+        .refused(1, &["cannot listen on", serving.address(), "in use"]);
     // Nor does another listener stay.
     two.run(&["serve", "--listen", "http://127.0.0.1:0", "--listen", serving.url()]).refused(1, &["in use"]);
     assert_eq!(exchange(serving.address(), "GET", "/", &[], b"").status, 401, "the first one goes on");
@@ -107,7 +117,7 @@ fn config_errors_point_at_their_line() {
         ("service = \"orders\"\n[token]\nlifetime_seconds = 301\n", &["line 3", "between 1 and 300"]),
         ("service = \"orders\"\n[serve]\nlisten = [\"http://orders.example:1\"]\n", &["line 3"]),
         ("service = \"Orders\"\n", &["line 1"]),
-        ("service = \"orders\nx\"\n", &["line 1"]),
+        ("service = \"orders\nx\"\n", &["TOML parse error at line"]),
         ("service = \"or\u{1b}[31mders\"\n", &["line 1"]),
         ("", &["service"]),
     ] {
@@ -176,7 +186,8 @@ fn a_running_request_ends_before_the_server_does() {
         released.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         exchange.respond(200, &[], b"in peace");
     });
-    let mut serving = Serving::start(&pair.orders, &["--listen", "http://127.0.0.1:0", "--upstream", &upstream.url]);
+    let mut serving =
+        Serving::start(&pair.orders, &["--listen", "http://127.0.0.1:0", "--upstream", &upstream.url]);
     let bearer = pair.bearer(serving.address());
     let mut running = Connection::open(serving.address());
     running.send(format!("GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer}\r\n\r\n"));
@@ -204,7 +215,8 @@ fn a_request_that_does_not_end_is_cut_off_and_told() {
         exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
         arrived.send(exchange).unwrap();
     });
-    let mut serving = Serving::start(&pair.orders, &["--listen", "http://127.0.0.1:0", "--upstream", &upstream.url]);
+    let mut serving =
+        Serving::start(&pair.orders, &["--listen", "http://127.0.0.1:0", "--upstream", &upstream.url]);
     let bearer = pair.bearer(serving.address());
     let mut running = Connection::open(serving.address());
     running.send(format!("GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer}\r\n\r\n"));

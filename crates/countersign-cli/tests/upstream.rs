@@ -35,7 +35,11 @@ impl Forwarding {
 fn the_upstream_is_told_who_calls_and_sees_no_credential() {
     let forwarding = Forwarding::to(|mut exchange| {
         let body = exchange.body();
-        exchange.respond(201, &[("X-Own", "kept"), ("X-Signature", "forged"), ("X-API-Key", "forged")], &body);
+        exchange.respond(
+            201,
+            &[("X-Own", "kept"), ("X-Signature", "forged"), ("X-API-Key", "forged")],
+            &body,
+        );
     });
     let address = forwarding.serving.address();
     let reply = exchange(
@@ -118,7 +122,11 @@ fn a_request_signed_by_itself_reaches_the_upstream_without_its_signature() {
     ];
     let reply = exchange(address, "GET", "/", &headers, b"");
     assert_eq!(reply.status, 200);
-    assert_eq!(reply.header("x-api-key"), Some(forwarding.pair.orders_key.as_str()), "the server's own proof");
+    assert_eq!(
+        reply.header("x-api-key"),
+        Some(forwarding.pair.orders_key.as_str()),
+        "the server's own proof"
+    );
     assert!(reply.header("x-signature").is_some_and(|proof| proof.len() == 64 && proof != signature));
     let seen = forwarding.upstream.seen().remove(0);
     for name in ["x-api-key", "x-challenge", "x-signature", "x-client-challenge"] {
@@ -175,7 +183,8 @@ fn events_reach_the_caller_before_the_response_ends() {
     let (next, told) = mpsc::channel::<()>();
     let told = Mutex::new(told);
     let forwarding = Forwarding::to(move |mut exchange| {
-        exchange.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        exchange
+            .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
         for event in ["data: 1\n\n", "data: 2\n\n"] {
             exchange.send(format!("{:x}\r\n{event}\r\n", event.len()));
             told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
@@ -222,7 +231,10 @@ fn a_length_beside_chunks_does_not_travel_on() {
         kept.lock().unwrap().push(body);
         exchange.respond(200, &[], b"");
     });
-    for lengths in [["Content-Length: 3", "Transfer-Encoding: chunked"], ["Transfer-Encoding: chunked", "Content-Length: 3"]] {
+    for lengths in [
+        ["Content-Length: 3", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding: chunked", "Content-Length: 3"],
+    ] {
         let mut connection = forwarding.open("POST / HTTP/1.1");
         connection.send(format!("{}\r\n{}\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n", lengths[0], lengths[1]));
         // Refusing it and going by the chunks are both right (RFC 9112, section 6.3).
@@ -230,7 +242,10 @@ fn a_length_beside_chunks_does_not_travel_on() {
         assert!(matches!(status, Some(200 | 400)), "{status:?}");
     }
     for seen in forwarding.upstream.seen() {
-        assert!(seen.header("content-length").is_none() || seen.header("transfer-encoding").is_none(), "{seen:?}");
+        assert!(
+            seen.header("content-length").is_none() || seen.header("transfer-encoding").is_none(),
+            "{seen:?}"
+        );
     }
     assert!(bodies.lock().unwrap().iter().all(|body| body == b"abcdef"), "{bodies:?}");
 }
@@ -249,7 +264,10 @@ fn an_upstream_that_is_down_is_a_502_and_one_that_is_slow_a_504() {
     let hold = Mutex::new(hold);
     let silent = Fake::new(move |exchange| hold.lock().unwrap().send(exchange).unwrap());
     let pair = Pair::new();
-    let config = format!("service = \"orders\"\n[serve]\nupstream = \"{}\"\nupstream_timeout_seconds = 1\n", silent.url);
+    let config = format!(
+        "service = \"orders\"\n[serve]\nupstream = \"{}\"\nupstream_timeout_seconds = 1\n",
+        silent.url
+    );
     std::fs::write(pair.orders.path().join("countersign.toml"), config).unwrap();
     let serving = Serving::http(&pair.orders);
     get(serving.address(), &pair.bearer(serving.address())).assert_problem(504, "upstream-timeout");

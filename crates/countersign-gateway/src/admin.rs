@@ -15,7 +15,10 @@ pub(crate) fn router(authenticator: Authenticator, metrics: Metrics) -> Router {
             if ready {
                 (StatusCode::OK, "ready\n")
             } else {
-                (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read\n")
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the store cannot be read, or the audit trail not be written\n",
+                )
             }
         }
     };

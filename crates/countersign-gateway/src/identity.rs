@@ -75,8 +75,9 @@ impl TlsIdentity {
         let unusable = |error: rcgen::Error| IdentityError::Unusable(error.to_string());
         for name in names {
             // Whatever is not a DNS name or an address would match no caller's URL.
-            ServerName::try_from(name.as_str())
-                .map_err(|_| IdentityError::Unusable(format!("{name:?} is neither a DNS name nor an address")))?;
+            ServerName::try_from(name.as_str()).map_err(|_| {
+                IdentityError::Unusable(format!("{name:?} is neither a DNS name nor an address"))
+            })?;
         }
         let key = KeyPair::generate().map_err(unusable)?;
         let mut params = CertificateParams::new(names.to_vec()).map_err(unusable)?;

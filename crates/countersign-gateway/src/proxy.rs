@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::response::Response;
 use countersign::client::{BaseUrl, ClientError, HttpClient, http_client};
 use countersign::protocol::problem::Problem;
+use countersign::protocol::refusal::Malformed;
 use countersign::server::{Peer, ResponseBody, SourceAddr, problem_response, remove_spelled};
 use countersign::store::Trust;
 use http::header::{
@@ -48,7 +49,7 @@ impl Upstream {
                     Err(_) => Err(Problem::UpstreamTimeout),
                 }
             }
-            None => Err(Problem::NotFound),
+            None => Err(Problem::Malformed(Malformed::Path)),
         };
         match outcome {
             Ok(mut response) => {
@@ -63,7 +64,7 @@ impl Upstream {
         let (mut parts, body) = request.into_parts();
         let peer = parts.extensions.get::<Peer>()?.clone();
         let source = parts.extensions.get::<SourceAddr>().map(|source| source.0.to_string());
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = parts.uri.path_and_query().filter(|path| stays_below(path.path()))?.as_str();
         let host = parts
             .headers
             .get(HOST)
@@ -97,6 +98,19 @@ impl Upstream {
         *forwarded.headers_mut() = parts.headers;
         Some(forwarded)
     }
+}
+
+/// Whether a path begins with a slash and has no dot segments (RFC 3986, section 5.2.4), plain or encoded, with
+/// which it could leave the upstream's prefix.
+fn stays_below(path: &str) -> bool {
+    let is_dots = |segment: &str| {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        // What follows a semicolon is a parameter to some servers.
+        let name = plain.split(';').next().unwrap_or_default();
+        name == "." || name == ".."
+    };
+    let separated = path.to_ascii_lowercase().replace("%2f", "/").replace("%5c", "/").replace('\\', "/");
+    path.starts_with('/') && !separated.split('/').any(is_dots)
 }
 
 /// Takes out what belongs to one connection (RFC 9110, section 7.6.1), with what `Connection` names.
@@ -187,6 +201,28 @@ mod tests {
         }
         strip_forwarding(&mut headers);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_path_cannot_leave_the_prefix() {
+        for good in ["/", "/a/b", "/a..b/.c/...", "/.well-known/x", "//a", "/a;x=../y"] {
+            assert!(stays_below(good), "{good}");
+        }
+        for bad in [
+            "*",
+            "",
+            "a",
+            "/..",
+            "/../admin",
+            "/a/./b",
+            "/a/%2e%2E/b",
+            "/a/.%2e",
+            "/..;/b",
+            "/a%2f..%2Fb",
+            "/a/..\\b",
+        ] {
+            assert!(!stays_below(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -128,6 +129,10 @@ impl Gateway {
         metrics: Metrics,
         settings: Settings,
     ) -> Result<Self, BindError> {
+        if let Some(identity) = &settings.tls {
+            // A key that does not go with its certificate is told before anybody is let in.
+            identity.server_config()?;
+        }
         let mut public = Vec::new();
         for listener in &settings.listeners {
             listener.check(settings.danger_plain_http)?;
@@ -285,14 +290,25 @@ impl Acceptor {
         mut stopped: watch::Receiver<()>,
     ) {
         let app = self.app.clone();
+        let begun = Arc::new(AtomicBool::new(false));
+        let begin = Arc::clone(&begun);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            begin.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(SourceAddr(address.ip()));
             app.clone().oneshot(request)
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        // hyper's timer runs only once it knows which HTTP is spoken; before that, nothing ends a silent connection.
+        let never_began = async {
+            tokio::time::sleep(self.timeouts.head).await;
+            if begun.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = never_began => return tracing::debug!(%address, "no request came in time"),
             _ = stopped.changed() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await

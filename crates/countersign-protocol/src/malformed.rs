@@ -41,6 +41,9 @@ pub enum Malformed {
     /// A member's value has the wrong length or alphabet.
     #[error("the member {0} does not have the form that the protocol gives it")]
     Member(&'static str),
+    /// A path with dot segments, or none at all.
+    #[error("the request's target is not a path without dot segments")]
+    Path,
     /// The body comes with a query or transfer that the endpoints do not take.
     #[error("no API key: send it as the header X-API-Key or as the member apiKey")]
     NoKey,

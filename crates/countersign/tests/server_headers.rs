@@ -67,7 +67,7 @@ async fn forged_identities_prove_nothing() {
 #[tokio::test]
 async fn an_authorization_that_is_not_ours_belongs_to_the_handler() {
     let world = World::new();
-    for foreign in ["Basic dXNlcjpwYXNz", "Bearer eyJhbGciOiJub25lIn0.e30.", "Negotiate YII=", "csb.bare"] {
+    for foreign in ["Basic dXNlcjpwYXNz", "Bearer eyJhbGciOiJub25lIn0.e30.", "Negotiate YII="] {
         let foreign = ("authorization", foreign.to_owned());
         let alone = world.orders(std::slice::from_ref(&foreign)).await;
         world.assert_refused(&alone, 401, "credentials-required", "no-credentials");

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::server::Authenticator;
+use countersign::{PeerStore as _, Profile};
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,9 +17,13 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     let config = home.config()?;
     log();
     let settings = settings(home, &config, args)?;
+    let store = home.store()?;
+    if config.token.lifetime().is_none() && store.list()?.iter().any(|peer| peer.profile == Profile::ApiKey) {
+        tracing::warn!("tokens are switched off: peers under the profile api-key reach no protected route");
+    }
     let metrics = Metrics::new();
     let counted = metrics.clone();
-    let authenticator = Authenticator::builder(config.service.clone(), Arc::new(home.store()?))
+    let authenticator = Authenticator::builder(config.service.clone(), Arc::new(store))
         .audit(home.trail("serve")?)
         .challenge_lifetime(config.challenge.lifetime())
         .token_lifetime(config.token.lifetime())

@@ -5,7 +5,12 @@
 //! but the two private keys may hold one.
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each file of tests uses its part")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a broken fixture ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a broken fixture ends the test"
+)]
 
 pub mod fake;
 pub mod pair;
@@ -86,7 +91,9 @@ impl Done {
 /// The binary, with nothing of the surrounding environment that it would look at.
 pub fn countersign() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    for name in ["COUNTERSIGN_HOME", "COUNTERSIGN_MASTER_KEY", "CREDENTIALS_DIRECTORY", "RUST_LOG", "XDG_DATA_HOME"] {
+    for name in
+        ["COUNTERSIGN_HOME", "COUNTERSIGN_MASTER_KEY", "CREDENTIALS_DIRECTORY", "RUST_LOG", "XDG_DATA_HOME"]
+    {
         command.env_remove(name);
     }
     command.env("HOME", "/nonexistent").stdin(Stdio::null());
@@ -185,7 +192,10 @@ impl Home {
     pub fn finish(&self, command: Command, input: &[u8]) -> Done {
         let done = finish(command, input);
         for secret in self.secrets.lock().unwrap().iter() {
-            assert!(!done.stdout.contains(secret) && !done.stderr.contains(secret), "a secret came out: {done:?}");
+            assert!(
+                !done.stdout.contains(secret) && !done.stderr.contains(secret),
+                "a secret came out: {done:?}"
+            );
         }
         done
     }

@@ -28,7 +28,9 @@ impl Pair {
         };
         let file = pair.orders.secret_file("secret", &pair.secret);
         let keys = ["--our-key", &pair.orders_key, "--their-key", &pair.billing_key, "--secret-file", &file];
-        pair.orders.run(&[&["peer", "add", "billing", "--profile", "shared-secret"][..], &keys].concat()).ok();
+        pair.orders
+            .run(&[&["peer", "add", "billing", "--profile", "shared-secret"][..], &keys].concat())
+            .ok();
         pair
     }
 
@@ -53,6 +55,12 @@ impl Pair {
         let reply = post(address, "/authenticate", &[], &json!({"apiKey": self.billing_key}));
         assert_eq!(reply.status, 200, "{reply:?}");
         reply.json()["challenge"].as_str().unwrap().to_owned()
+    }
+
+    /// A challenge for `billing`, unless the limits say no.
+    pub fn challenge_or_limit(&self, address: &str) -> Option<String> {
+        let reply = post(address, "/authenticate", &[], &json!({"apiKey": self.billing_key}));
+        (reply.status != 429).then(|| reply.json()["challenge"].as_str().unwrap().to_owned())
     }
 
     /// `billing`'s answer to a challenge.

@@ -48,7 +48,8 @@ impl Serving {
         });
         let mut serving = Self { child, log: log.to_owned(), urls: Vec::new() };
         for _ in 0..listeners {
-            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no listener: {}", serving.log()));
+            let line =
+                lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no listener: {}", serving.log()));
             let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}"));
             serving.urls.push(url.to_owned());
         }

@@ -9,6 +9,7 @@ use countersign_protocol::mac::encode_hex;
 use countersign_protocol::wire::header::{X_API_KEY, X_CHALLENGE, X_SIGNATURE};
 use countersign_protocol::wire::reply::{ReplyError, Session};
 use countersign_protocol::wire::www_authenticate::SCHEME;
+use countersign_protocol::{shared_secret, token};
 use countersign_store::{Peer, random};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
@@ -181,26 +182,52 @@ impl Inner {
 
     async fn shake(&self) -> Result<Handshake, ClientError> {
         let result = self.wire().shake(&self.proof).await;
-        let (outcome, reason, detail) = match &result {
-            Ok(_) => (Outcome::Accepted, "accepted", None),
-            Err(Failure::Network(error)) => (Outcome::Refused, "unreachable", Some(error.to_string())),
-            Err(Failure::Protocol(error)) => (Outcome::Refused, reason(error), Some(error.to_string())),
-        };
-        if let Some(audit) = &self.audit {
-            audit.record(&Record {
-                direction: Direction::Outbound,
-                service: Some(self.credential.peer.to_string()),
-                credential: Some(self.credential.to_string()),
-                profile: Some(self.profile),
-                step: "handshake".to_owned(),
-                source: None,
-                outcome,
-                reason: reason.to_owned(),
-                detail,
-                request_id: encode_hex(&random::<16>()),
-            })?;
+        // A server without endpoints has taken no proof yet: its trail is written request by request.
+        if !matches!(result, Ok(Handshake::PerRequest)) {
+            self.record("handshake", result.as_ref().err())?;
         }
         result.map_err(|failure| self.explain(failure))
+    }
+
+    /// Guide 1 on the route itself.
+    async fn signed(
+        &self,
+        credential: &shared_secret::client::Credential,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, ClientError> {
+        let result = self.wire().per_request(credential, request).await;
+        let refused = match &result {
+            Ok(response) if response.status() == StatusCode::UNAUTHORIZED => {
+                let status = response.status().as_u16();
+                Some(&Failure::Protocol(ReplyError::Status { status, title: None }))
+            }
+            Ok(_) => None,
+            Err(failure) => Some(failure),
+        };
+        self.record("request", refused)?;
+        result.map_err(|failure| self.explain(failure))
+    }
+
+    fn record(&self, step: &str, failure: Option<&Failure>) -> Result<(), ClientError> {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let (outcome, reason, detail) = match failure {
+            None => (Outcome::Accepted, "accepted", None),
+            Some(Failure::Network(error)) => (Outcome::Refused, "unreachable", Some(error.to_string())),
+            Some(Failure::Protocol(error)) => (Outcome::Refused, reason(error), Some(error.to_string())),
+        };
+        audit.record(&Record {
+            direction: Direction::Outbound,
+            service: Some(self.credential.peer.to_string()),
+            credential: Some(self.credential.to_string()),
+            profile: Some(self.profile),
+            step: step.to_owned(),
+            source: None,
+            outcome,
+            reason: reason.to_owned(),
+            detail,
+            request_id: encode_hex(&random::<16>()),
+        })?;
+        Ok(())
     }
 
     fn explain(&self, failure: Failure) -> ClientError {
@@ -223,7 +250,7 @@ impl Inner {
             _ => None,
         };
         if let Some(credential) = signed_each {
-            return wire.per_request(credential, request).await.map_err(|failure| self.explain(failure));
+            return self.signed(credential, request).await;
         }
         let token = match handshake {
             Handshake::Session(Session { token: Some(token), .. }) => bearer(token.expose()),
@@ -238,7 +265,7 @@ impl Inner {
         let response = wire.send(request.clone()).await?;
         match &self.proof {
             Proof::SharedSecret { credential, .. } if response.status() == StatusCode::UNAUTHORIZED => {
-                wire.per_request(credential, request).await.map_err(|failure| self.explain(failure))
+                self.signed(credential, request).await
             }
             _ => Ok(response),
         }
@@ -246,9 +273,10 @@ impl Inner {
 }
 
 /// Whether a 401 can mean that the session ended: a token was sent, and the answer asks for our scheme or, as
-/// strangers' servers do, for none at all. One that asks for another scheme comes from the service behind.
+/// strangers' servers do, for none at all. One that asks for another scheme comes from the service behind, and so
+/// does one that asks for none where the token is of our kind: our own server always names the scheme.
 fn may_be_stale(handshake: &Handshake, response: &Response<Body>) -> bool {
-    let had_token = matches!(handshake, Handshake::Session(Session { token: Some(_), .. }));
+    let Handshake::Session(Session { token: Some(token), .. }) = handshake else { return false };
     let mut asked = response.headers().get_all(WWW_AUTHENTICATE).iter().peekable();
     let ours = |value: &http::HeaderValue| {
         value
@@ -256,7 +284,10 @@ fn may_be_stale(handshake: &Handshake, response: &Response<Body>) -> bool {
             .get(..SCHEME.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(SCHEME.as_bytes()))
     };
-    had_token && (asked.peek().is_none() || asked.any(ours))
+    match asked.peek() {
+        None => !token.expose().starts_with(token::PREFIX),
+        Some(_) => asked.any(ours),
+    }
 }
 
 /// A little less than the server grants, so that a token does not end on its way.

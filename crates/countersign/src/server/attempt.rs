@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 
 use countersign_audit::{Direction, Outcome, Record};
 use countersign_protocol::identity::{CredentialId, Profile};
@@ -81,12 +82,17 @@ impl<'a> Attempt<'a> {
 
     /// Writes the success down. Nothing may be accepted when that fails.
     pub(super) fn accept(&self) -> Result<(), Refusal> {
-        self.write(Outcome::Accepted, "accepted", None)
+        self.write(Outcome::Accepted, "accepted", None)?;
+        self.authenticator.inner().count(Outcome::Accepted, "accepted");
+        Ok(())
     }
 
     /// Writes down that a challenge was given.
     pub(super) fn challenged(&self) -> Result<(), Refusal> {
-        self.write(Outcome::Challenged, "challenge-sent", None)
+        let reason = Refusal::ChallengeSent.code();
+        self.write(Outcome::Challenged, reason, None)?;
+        self.authenticator.inner().count(Outcome::Challenged, reason);
+        Ok(())
     }
 
     /// Counts and writes down a refusal, and makes what the other side is told.
@@ -103,8 +109,14 @@ impl<'a> Attempt<'a> {
         let outcome = if refusal == Refusal::ChallengeSent { Outcome::Challenged } else { Outcome::Refused };
         // A trail that cannot be written turns even a refusal into "cannot decide": it must be noticed.
         let refusal = match self.write(outcome, refusal.code(), detail) {
-            Ok(()) => refusal,
-            Err(unavailable) => unavailable,
+            Ok(()) => {
+                inner.count(outcome, refusal.code());
+                refusal
+            }
+            Err(unavailable) => {
+                inner.count(Outcome::Refused, unavailable.code());
+                unavailable
+            }
         };
         let challenge = challenge.filter(|_| refusal.problem().status() == 401);
         let lifetime = inner.issuer.lifetime();
@@ -118,7 +130,6 @@ impl<'a> Attempt<'a> {
 
     fn write(&self, outcome: Outcome, reason: &str, detail: Option<String>) -> Result<(), Refusal> {
         let inner = self.authenticator.inner();
-        inner.count(outcome, reason);
         let Some(audit) = &inner.audit else { return Ok(()) };
         let record = Record {
             direction: Direction::Inbound,
@@ -132,7 +143,9 @@ impl<'a> Attempt<'a> {
             detail,
             request_id: self.request_id.clone(),
         };
-        audit.record(&record).map_err(|error| {
+        let recorded = audit.record(&record);
+        inner.trail_written.store(recorded.is_ok(), Ordering::Relaxed);
+        recorded.map_err(|error| {
             tracing::error!(%error, "nothing is accepted until the audit trail can be written");
             Refusal::AuditUnavailable
         })

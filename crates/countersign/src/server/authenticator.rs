@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,6 @@ use super::snapshot::Snapshot;
 
 /// Live burned challenges at most, about 32 bytes each.
 const REPLAY_CAPACITY: usize = 1_000_000;
-/// A store that could not be asked for so long closes the door: a removal may have been missed.
-const STALE_AFTER_MS: u64 = 30_000;
 
 /// Called with outcome and reason of every attempt; for metrics.
 pub(super) type Counter = Box<dyn Fn(Outcome, &str) + Send + Sync>;
@@ -41,6 +39,7 @@ pub(super) struct Inner {
     pub(super) audit: Option<Arc<dyn AuditSink>>,
     pub(super) clock: Clock,
     pub(super) body_timeout: Duration,
+    stale_after_ms: u64,
     tokens: Option<Tokens>,
     store: Arc<dyn PeerStore>,
     snapshot: ArcSwap<Snapshot>,
@@ -48,6 +47,8 @@ pub(super) struct Inner {
     /// When the store was last asked, in milliseconds after `started`; 0 while nobody watches it.
     asked_ms: AtomicU64,
     counter: Option<Counter>,
+    /// Whether the last record could be written.
+    pub(super) trail_written: AtomicBool,
 }
 
 struct Tokens {
@@ -71,6 +72,7 @@ pub struct Builder {
     limits: Limits,
     clock: Clock,
     body_timeout: Duration,
+    stale_after: Duration,
     counter: Option<Counter>,
 }
 
@@ -120,6 +122,14 @@ impl Builder {
         self
     }
 
+    /// For how long the last known peers may go on while the store cannot be read, if [`Authenticator::watch`]
+    /// runs. Then every attempt is refused with 503: a removal may have been missed. Default: 30 seconds.
+    #[must_use]
+    pub fn stale_after(mut self, time: Duration) -> Self {
+        self.stale_after = time;
+        self
+    }
+
     /// Calls `counter` with outcome and reason of every attempt, for metrics.
     #[must_use]
     pub fn counter(mut self, counter: impl Fn(Outcome, &str) + Send + Sync + 'static) -> Self {
@@ -148,12 +158,14 @@ impl Builder {
             audit: self.audit,
             clock: self.clock,
             body_timeout: self.body_timeout,
+            stale_after_ms: u64::try_from(self.stale_after.as_millis()).unwrap_or(u64::MAX),
             tokens,
             store: self.store,
             snapshot: ArcSwap::from_pointee(snapshot),
             started: Instant::now(),
             asked_ms: AtomicU64::new(0),
             counter: self.counter,
+            trail_written: AtomicBool::new(true),
         })))
     }
 }
@@ -171,6 +183,7 @@ impl Authenticator {
             limits: Limits::default(),
             clock: Clock::start(),
             body_timeout: Duration::from_secs(10),
+            stale_after: Duration::from_secs(30),
             counter: None,
         }
     }
@@ -184,7 +197,7 @@ impl Authenticator {
     /// Takes over what changed in the store; `true` if anything did. Blocks.
     ///
     /// # Errors
-    /// The store cannot be read; the last known state goes on, for 30 seconds if [`Authenticator::watch`] runs.
+    /// The store cannot be read; the last known state goes on (see [`Builder::stale_after`]).
     pub fn refresh(&self) -> Result<bool, StoreError> {
         let mut changed = false;
         loop {
@@ -202,8 +215,8 @@ impl Authenticator {
         }
     }
 
-    /// Refreshes four times a second until dropped. When the store could not be asked for 30 seconds, every
-    /// attempt is refused with 503 until it can.
+    /// Refreshes four times a second until dropped. When the store could not be asked for
+    /// [`Builder::stale_after`], every attempt is refused with 503 until it can.
     pub async fn watch(self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(250));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -224,10 +237,10 @@ impl Authenticator {
         }
     }
 
-    /// Whether decisions can be made: the store was asked lately.
+    /// Whether decisions can be made: the store was asked lately, and the last record could be written.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.fresh().is_ok()
+        self.0.fresh().is_ok() && self.0.trail_written.load(Ordering::Relaxed)
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -253,7 +266,7 @@ impl Inner {
 
     fn fresh(&self) -> Result<(), Refusal> {
         let asked = self.asked_ms.load(Ordering::Relaxed);
-        if asked != 0 && self.elapsed_ms().saturating_sub(asked) > STALE_AFTER_MS {
+        if asked != 0 && self.elapsed_ms().saturating_sub(asked) > self.stale_after_ms {
             return Err(Refusal::StoreStale);
         }
         Ok(())

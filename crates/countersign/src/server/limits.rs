@@ -4,7 +4,7 @@ use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::refusal::{Refusal, Scope};
 use countersign_store::{Limiter, Quota};
 
-/// Rate limits. A request is refused with 429 before any credential is looked at.
+/// Rate limits. A request is refused with 429 before its signature is looked at; a good token always passes.
 ///
 /// The key is always counted together with the source, so that nobody can lock a key out for others. IPv6
 /// sources are counted by /64 (RFC 6177).
