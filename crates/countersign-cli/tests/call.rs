@@ -1,5 +1,7 @@
 //! `call`: what it sends, what it prints, whom it trusts.
 
+#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+
 mod support;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! The client library against the real server: how long a session lasts, and who shares it.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what breaks in a helper ends the test")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,6 +1,13 @@
 //! The examples, the vectors and the recipes of the key exchange, run with the programs that they are for. They need
 //! bash, curl, openssl and Python, so they are left out unless `COUNTERSIGN_TEST_EXTERNAL=1`: `cargo xtask test`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what breaks in a helper ends the test"
+)]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! `keygen`, `init`, and what stands between a home and its master key.
 
+#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+
 mod support;
 
 use std::fs;

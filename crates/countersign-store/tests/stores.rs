@@ -119,6 +119,25 @@ fn a_file_that_is_no_database_is_an_error_and_stays_as_it_is() {
 }
 
 #[test]
+fn a_url_pin_or_danger_flag_changed_in_the_file_makes_the_peer_unusable() {
+    for change in [
+        "url = 'https://evil.example'",
+        "url = NULL",
+        "trust = 'system'",
+        "danger_unproven_server = 1",
+        "profile = 'api-key'",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.sqlite");
+        let store = SqliteStore::create(&path, &MasterKey::generate()).unwrap();
+        store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+        let raw = rusqlite::Connection::open(&path).unwrap();
+        assert_eq!(raw.execute(&format!("UPDATE peer SET {change}"), []).unwrap(), 1);
+        assert!(matches!(store.list(), Err(StoreError::Damaged(_))), "{change}");
+    }
+}
+
+#[test]
 fn a_credential_moved_to_another_peer_does_not_open() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.sqlite");

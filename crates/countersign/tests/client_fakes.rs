@@ -1,5 +1,7 @@
 //! The client against servers that are wrong: it says what is wrong, and the request itself is not sent.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what breaks in a helper ends the test")]
+
 mod client_support;
 
 use std::time::Duration;

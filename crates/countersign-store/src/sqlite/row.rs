@@ -1,5 +1,6 @@
-//! Peers and credentials as rows; the secret part of a credential as one sealed value that is bound to its
-//! peer, profile and number, so that rows cannot be exchanged.
+//! Peers and credentials as rows; the secret part of a credential as one sealed value that is bound to everything
+//! that stands readable beside it. Rows cannot be exchanged, and whoever changes a URL or a pin in the database
+//! makes the peer unusable, not his own.
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::aead::AeadKey;
@@ -41,11 +42,6 @@ pub(super) fn exists(connection: &Connection, name: &ServiceName) -> Result<bool
 }
 
 pub(super) fn insert(connection: &Connection, data: &AeadKey, peer: &Peer) -> Result<(), StoreError> {
-    let trust = match &peer.trust {
-        Trust::System => "system".to_owned(),
-        Trust::Pin(pin) => format!("pin {}", Trust::pin_text(pin)),
-        Trust::Ca(pem) => pem.clone(),
-    };
     connection.execute(
         "INSERT INTO peer (name, profile, url, trust, danger_unproven_server, created)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -53,7 +49,7 @@ pub(super) fn insert(connection: &Connection, data: &AeadKey, peer: &Peer) -> Re
             peer.name.as_str(),
             peer.profile.as_str(),
             peer.url,
-            trust,
+            trust_text(&peer.trust),
             peer.danger_unproven_server,
             seconds(peer.created),
         ],
@@ -175,13 +171,25 @@ fn seal(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     Ok(bytes)
 }
 
+/// What a credential is sealed to.
 fn place(peer: &Peer, number: u32) -> Vec<u8> {
     lp(&[
         b"countersign credential 1",
         peer.name.as_str().as_bytes(),
         peer.profile.as_str().as_bytes(),
+        peer.url.as_deref().unwrap_or_default().as_bytes(),
+        trust_text(&peer.trust).as_bytes(),
+        &[u8::from(peer.danger_unproven_server)],
         &number.to_be_bytes(),
     ])
+}
+
+fn trust_text(trust: &Trust) -> String {
+    match trust {
+        Trust::System => "system".to_owned(),
+        Trust::Pin(pin) => format!("pin {}", Trust::pin_text(pin)),
+        Trust::Ca(pem) => pem.clone(),
+    }
 }
 
 fn seconds(time: UnixTime) -> i64 {
