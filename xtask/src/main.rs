@@ -48,7 +48,10 @@ fn install_missing() -> Result<(), String> {
         return Ok(());
     }
     let packages: Vec<&str> = lacking.iter().map(|(_, package)| *package).collect();
-    let ask = format!("missing: {0}. Install them (on Debian: apt-get install {0}) and run this again", packages.join(" "));
+    let ask = format!(
+        "missing: {0}. Install them (on Debian: apt-get install {0}) and run this again",
+        packages.join(" ")
+    );
     if !is_root() || !is_there("apt-get") {
         return Err(ask);
     }

@@ -23,7 +23,8 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
 
 /// JSON text without the control characters that JSON itself allows (DEL and U+0080 to U+009F).
 pub(crate) fn escaped(json: &str) -> String {
-    let escape = |c: char| if c.is_control() && c != '\n' { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+    let escape =
+        |c: char| if c.is_control() && c != '\n' { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
     json.chars().map(escape).collect()
 }
 
