@@ -135,6 +135,23 @@ fn tail_shows_the_last_records_of_all_writers_by_time() {
 }
 
 #[test]
+fn callers_at_the_same_time_share_one_trail_without_a_gap() {
+    let pair = Pair::new();
+    let serving = Serving::http(&pair.orders);
+    pair.meet(serving.url(), &[]);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| pair.billing.run(&["call", serving.url()]).ok());
+        }
+    });
+    let mut numbers: Vec<_> =
+        pair.billing.trail().iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=6).collect::<Vec<_>>());
+    assert_eq!(pair.orders.recorded("step", "token"), 6);
+}
+
+#[test]
 fn half_a_line_that_a_crash_left_is_told_and_the_trail_goes_on() {
     let home = Home::of("orders");
     let (file, mut serving) = (home.path().join("audit/serve.jsonl"), Serving::http(&home));

@@ -62,14 +62,18 @@ async fn requests_share_a_session_and_concurrent_first_ones_a_handshake() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_server_costs_one_more_handshake_and_nothing_else() {
+    restarted("http://127.0.0.1:0").await;
+    restarted("https://127.0.0.1:0").await;
+}
+
+async fn restarted(listen: &str) {
     let pair = Pair::new();
     let upstream = Fake::new(|mut exchange| {
         let body = exchange.body();
         exchange.respond(200, &[], &body);
     });
-    let mut serving =
-        Serving::start(&pair.orders, &["--listen", "http://127.0.0.1:0", "--upstream", &upstream.url]);
-    pair.meet(serving.url(), &[]);
+    let mut serving = Serving::start(&pair.orders, &["--listen", listen, "--upstream", &upstream.url]);
+    pair.meet(serving.url(), &["--tls-pin", &pair.orders.pin()]);
     let client = client(&pair.billing);
     let post = || client.send(Request::post("/").body(Bytes::from_static(b"\"once\"")).unwrap());
     assert_eq!(post().await.unwrap().status(), StatusCode::OK);

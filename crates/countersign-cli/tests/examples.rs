@@ -151,6 +151,25 @@ fn call_reaches_the_example_server_in_both_profiles() {
 }
 
 #[test]
+fn tls_1_3_alone_is_spoken_with_http_2_and_1() {
+    if left_out() {
+        return;
+    }
+    let home = Home::of("orders");
+    let serving = Serving::https(&home);
+    let curl = |options: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["--disable", "--silent", "--noproxy", "*", "--cacert", &home.certificate()]);
+        command.args(["--write-out", "%{http_code} %{http_version}", "--output", "/dev/null"]);
+        command.args(options).arg(serving.url());
+        finish(command, b"")
+    };
+    assert_eq!(curl(&["--http1.1"]).ok(), "401 1.1");
+    assert_eq!(curl(&["--http2"]).ok(), "401 2");
+    assert_ne!(curl(&["--tls-max", "1.2"]).code, 0);
+}
+
+#[test]
 fn the_examples_hold_against_each_other() {
     if !left_out() {
         finish(program("python3", "examples/check.py", &[], &[]), b"").ok();

@@ -262,13 +262,15 @@ fn hostile_names_keys_and_urls_are_refused_harmlessly() {
         add(&home, "billing", bad, &other, "-", secret.as_bytes()).refused(2, &["--our-key"]);
         add(&home, "billing", &key, bad, "-", secret.as_bytes()).refused(2, &["--their-key"]);
     }
+    home.hide("the-password");
     for bad in [
         "http://orders.example",
+        "http://user:the-password@orders.example",
         "ftp://orders.example",
         "orders.example",
         "https://orders.example/\u{1b}[31m",
         "https://orders.example/\r\nx: y",
-        "https://u:p@orders.example",
+        "https://user:the-password@orders.example",
         "https://orders.example?a=b",
         "",
     ] {
@@ -373,4 +375,23 @@ fn keys_of_profile_api_key_must_be_long_enough_and_two() {
     let key = home.secret_file("key", &new_key());
     add(&["--their-key-file", &key, "--our-key-file", &key]).refused(1, &["the same"]);
     assert!(peers(&home).is_empty());
+}
+
+#[test]
+fn of_additions_at_the_same_time_with_one_key_one_wins() {
+    let home = Home::of("orders");
+    let (ours, theirs) = (new_key(), new_key());
+    let codes: Vec<i32> = std::thread::scope(|scope| {
+        let add = |number: usize| {
+            let (home, ours, theirs) = (&home, &ours, &theirs);
+            scope.spawn(move || {
+                let secret = new_secret();
+                add(home, &format!("peer-{number}"), ours, theirs, "-", secret.as_bytes()).code
+            })
+        };
+        let adding: Vec<_> = (0..6).map(add).collect();
+        adding.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
+    assert_eq!(peers(&home).len(), 1);
 }

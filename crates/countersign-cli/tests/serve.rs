@@ -226,3 +226,26 @@ fn a_request_that_does_not_end_is_cut_off_and_told() {
     assert_eq!(serving.ended(), 1);
     assert!(serving.log().contains("cut off"), "{}", serving.log());
 }
+
+#[test]
+fn a_server_that_is_full_ends_all_the_same() {
+    let pair = Pair::new();
+    let (arrived, has_arrived) = mpsc::channel();
+    let arrived = std::sync::Mutex::new(arrived);
+    let upstream = Fake::new(move |exchange| arrived.lock().unwrap().send(exchange).unwrap());
+    let config = format!(
+        "service = \"orders\"\n[serve]\nmax_connections = 1\nupstream = \"{}\"\n[timeouts]\ndrain_seconds = 1\n",
+        upstream.url
+    );
+    std::fs::write(pair.orders.path().join("countersign.toml"), config).unwrap();
+    let mut serving = Serving::http(&pair.orders);
+    let bearer = pair.bearer(serving.address());
+    let mut running = Connection::open(serving.address());
+    running.send(format!("GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer}\r\n\r\n"));
+    let _held = has_arrived.recv_timeout(PATIENCE).unwrap();
+    let mut waiting = Connection::open(serving.address());
+    waiting.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(waiting.is_silent(), "there is no room for another connection");
+    serving.terminate();
+    assert_eq!(serving.ended(), 1);
+}

@@ -45,7 +45,7 @@ fn the_upstream_is_told_who_calls_and_sees_no_credential() {
     let reply = exchange(
         address,
         "PUT",
-        "/items/%2e%2e/7?a=b%20c",
+        "/items//a%20b/..c/7?a=b%20c&d=../e",
         &[
             ("Authorization", &forwarding.bearer),
             ("X-Countersign-Service", "admin"),
@@ -74,7 +74,10 @@ fn the_upstream_is_told_who_calls_and_sees_no_credential() {
     assert_eq!(reply.header("x-signature"), None);
     assert_eq!(reply.header("x-api-key"), None);
     let seen = forwarding.upstream.seen().remove(0);
-    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("PUT", "/base/items/%2e%2e/7?a=b%20c"));
+    assert_eq!(
+        (seen.method.as_str(), seen.path.as_str()),
+        ("PUT", "/base/items//a%20b/..c/7?a=b%20c&d=../e")
+    );
     assert_eq!(seen.header("x-countersign-service"), Some("billing"));
     assert_eq!(seen.header("x-countersign-credential"), Some("billing/1"));
     assert_eq!(seen.header("x-countersign-profile"), Some("shared-secret"));
@@ -88,6 +91,36 @@ fn the_upstream_is_told_who_calls_and_sees_no_credential() {
         let forged = ["admin", "forged", "203.0.113.9", "timeout=5"].iter().any(|bad| value.contains(bad));
         assert!(!forged && name != "authorization" && name != "x-client-challenge", "{name}: {value}");
     }
+}
+
+#[test]
+fn no_target_leaves_the_upstreams_prefix() {
+    let forwarding = Forwarding::to(|mut exchange| exchange.respond(200, &[], b""));
+    for target in [
+        "/../admin",
+        "/a/../../admin",
+        "/%2e%2E/admin",
+        "/..%2fadmin",
+        "/.%2e/",
+        "/..;x/admin",
+        "/.",
+        "http://evil.example/../admin",
+        "*",
+    ] {
+        let mut connection = forwarding.open(&format!("OPTIONS {target} HTTP/1.1"));
+        connection.send("Connection: close\r\n\r\n");
+        let status = connection.reply().map(|reply| reply.status);
+        assert_eq!(status, Some(400), "{target}");
+    }
+    let mut connection = forwarding.open("CONNECT evil.example:443 HTTP/1.1");
+    connection.send("\r\n");
+    assert_eq!(connection.reply().unwrap().status, 400);
+    assert!(forwarding.upstream.seen().is_empty());
+    // Another host in the target changes nothing.
+    let mut connection = forwarding.open("GET http://evil.example/x HTTP/1.1");
+    connection.send("Connection: close\r\n\r\n");
+    assert_eq!(connection.reply().unwrap().status, 200);
+    assert_eq!(forwarding.upstream.paths(), ["/base/x"]);
 }
 
 #[test]
@@ -220,6 +253,25 @@ fn a_caller_that_goes_away_in_its_upload_is_no_complete_request_upstream() {
     let (first, second, more) = ended.recv_timeout(PATIENCE).unwrap();
     assert_eq!((first.as_deref(), second), (Some(b"abc".as_slice()), None));
     assert!(matches!(more, None | Some(0)));
+}
+
+#[test]
+fn an_upstream_that_closes_kept_connections_sees_no_request_twice() {
+    let forwarding =
+        Forwarding::to(|mut exchange| exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    let mut connection = Connection::open(forwarding.serving.address());
+    for number in 0..40 {
+        let head = format!("POST /{number} HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n", forwarding.bearer);
+        connection.send(format!("{head}Content-Length: 0\r\n\r\n"));
+        // One that was on its way when the connection closed may have been carried out: it is not for us to repeat.
+        let status = connection.reply().unwrap().status;
+        assert!([200, 502].contains(&status), "{status}");
+    }
+    let mut paths = forwarding.upstream.paths();
+    let all = paths.len();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), all, "one came twice");
 }
 
 #[test]

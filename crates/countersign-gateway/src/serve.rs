@@ -244,7 +244,11 @@ struct Acceptor {
 impl Acceptor {
     async fn accept(self, listener: TcpListener, mut stopped: watch::Receiver<()>) {
         loop {
-            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+            let room = tokio::select! {
+                room = Arc::clone(&self.room).acquire_owned() => room,
+                _ = stopped.changed() => return,
+            };
+            let Ok(permit) = room else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = stopped.changed() => return,

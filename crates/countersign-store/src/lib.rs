@@ -40,7 +40,7 @@ use countersign_protocol::lookup::LookupKey;
 /// Peers and their credentials.
 ///
 /// Calls block (a file, later a network): asynchronous callers go through a blocking task and keep a snapshot
-/// for the hot path. Every implementation passes [`contract`](crate::contract) (feature `contract`).
+/// for the hot path. Every implementation passes the module `contract` (feature `contract`).
 pub trait PeerStore: Send + Sync {
     /// Adds a peer with its first credential, all or nothing.
     ///

@@ -21,15 +21,18 @@ impl BaseUrl {
         if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return Err(wrong("it contains spaces or control characters"));
         }
-        let url = Url::parse(text).map_err(|_| wrong("it is not a URL (https://host:port/prefix)"))?;
+        let mut url = Url::parse(text).map_err(|_| wrong("it is not a URL (https://host:port/prefix)"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            // What is told does not repeat them.
+            let _ = url.set_password(None).and_then(|()| url.set_username(""));
+            let url = printable(url.as_str(), 200);
+            return Err(ClientError::Url { url, why: "it contains a user name or a password" });
+        }
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("its scheme is not https"));
         }
         if url.host().is_none() {
             return Err(wrong("it names no host"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("it contains a user name or a password"));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(wrong("it has a query or a fragment"));

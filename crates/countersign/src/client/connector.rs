@@ -16,7 +16,8 @@ pub type HttpClient =
     Client<HttpsConnector<HttpConnector>, UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
 
 /// A client with this trust. It never sends a request twice by itself, follows no redirect, and closes idle
-/// connections after five seconds: before the servers that we know close them.
+/// connections after five seconds. A request whose kept connection turns out to be closed before its first byte was
+/// sent takes another one.
 ///
 /// # Errors
 /// The trust cannot be used.
@@ -31,7 +32,9 @@ pub fn http_client(trust: &Trust) -> Result<HttpClient, ClientError> {
         .enable_all_versions()
         .wrap_connector(tcp);
     Ok(Client::builder(TokioExecutor::new())
-        .retry_canceled_requests(false)
+        // Only a request of which nothing was written takes another connection, and none of ours is signed for
+        // one connection. (A profile that binds to the connection has to sign anew instead.)
+        .retry_canceled_requests(true)
         .pool_idle_timeout(Duration::from_secs(5))
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
