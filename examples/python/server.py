@@ -361,6 +361,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # the default of 5 resets callers that come at once
 
     def __init__(self, address, profile, minimal, tls):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

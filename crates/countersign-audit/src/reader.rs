@@ -39,8 +39,14 @@ pub fn tail(directory: &Path, count: usize) -> std::io::Result<(Vec<Entry>, usiz
         if path.extension().is_none_or(|extension| extension != "jsonl") {
             continue;
         }
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // It was moved away since the directory was read.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
         let mut last = VecDeque::with_capacity(count.min(4096));
-        for line in BufReader::new(File::open(&path)?).split(b'\n') {
+        for line in BufReader::new(file).split(b'\n') {
             let line = line?;
             if line.is_empty() {
                 continue;

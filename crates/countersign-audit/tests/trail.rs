@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use countersign_audit::{AuditSink as _, Direction, JsonLines, Outcome, Record, tail};
 use countersign_protocol::identity::Profile;
@@ -21,6 +22,14 @@ fn record(reason: &str) -> Record {
         detail: None,
         request_id: "0123".to_owned(),
     }
+}
+
+/// Sequence numbers and reasons of what readers find.
+#[allow(clippy::unwrap_used, reason = "a trail that cannot be read ends the test")]
+fn found(directory: &std::path::Path) -> Vec<(u64, String)> {
+    let (entries, unreadable) = tail(directory, 1_000).unwrap();
+    assert_eq!(unreadable, 0);
+    entries.into_iter().map(|entry| (entry.seq, entry.record.reason)).collect()
 }
 
 #[test]
@@ -96,6 +105,104 @@ fn two_processes_with_one_file_share_its_sequence() {
     let mut sequence: Vec<_> = entries.iter().map(|entry| entry.seq).collect();
     sequence.sort_unstable();
     assert_eq!((sequence, unreadable), ((1..=100).collect(), 0));
+}
+
+#[test]
+fn a_renamed_file_is_left_alone_and_a_new_one_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, old) = (directory.path().join("serve.jsonl"), directory.path().join("serve.jsonl.1"));
+    let sink = JsonLines::open(directory.path(), "serve").unwrap();
+    sink.record(&record("before")).unwrap();
+    let before = fs::read(&path).unwrap();
+    fs::rename(&path, &old).unwrap();
+    sink.record(&record("after")).unwrap();
+    sink.record(&record("later")).unwrap();
+    assert_eq!(fs::read(&old).unwrap(), before);
+    assert_eq!(found(directory.path()), [(1, "after".to_owned()), (2, "later".to_owned())]);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::remove_file(&old).unwrap();
+    sink.record(&record("still")).unwrap();
+    assert_eq!(found(directory.path()).len(), 3);
+}
+
+#[test]
+fn a_removed_file_is_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let audit = directory.path().join("audit");
+    let sink = JsonLines::open(&audit, "serve").unwrap();
+    sink.record(&record("before")).unwrap();
+    let old = audit.join("old");
+    fs::rename(audit.join("serve.jsonl"), &old).unwrap();
+    fs::remove_file(&old).unwrap();
+    sink.record(&record("after")).unwrap();
+    assert_eq!(found(&audit), [(1, "after".to_owned())]);
+    fs::remove_dir_all(&audit).unwrap();
+    sink.record(&record("again")).unwrap();
+    assert_eq!(found(&audit), [(1, "again".to_owned())]);
+    // Where none can be made, that is an error until one can, and it holds no lock.
+    let kept = directory.path().join("kept");
+    fs::rename(audit.join("serve.jsonl"), &kept).unwrap();
+    fs::create_dir(audit.join("serve.jsonl")).unwrap();
+    assert!(sink.record(&record("nowhere")).is_err());
+    fs::File::open(&kept).unwrap().try_lock().unwrap();
+    fs::remove_dir(audit.join("serve.jsonl")).unwrap();
+    sink.record(&record("at last")).unwrap();
+    assert_eq!(found(&audit), [(1, "at last".to_owned())]);
+}
+
+#[test]
+fn a_file_that_others_put_in_place_is_gone_on_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("call.jsonl");
+    let (one, two) = (
+        JsonLines::open(directory.path(), "call").unwrap(),
+        JsonLines::open(directory.path(), "call").unwrap(),
+    );
+    one.record(&record("before")).unwrap();
+    // Moved away before a reader gets to it.
+    std::os::unix::fs::symlink("nowhere", directory.path().join("gone.jsonl")).unwrap();
+    fs::rename(&path, directory.path().join("call.1")).unwrap();
+    two.record(&record("two")).unwrap();
+    one.record(&record("one")).unwrap();
+    two.record(&record("two again")).unwrap();
+    let sequence: Vec<_> = found(directory.path()).into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(sequence, [1, 2, 3]);
+}
+
+#[test]
+fn a_lock_that_is_not_given_back_is_an_error_and_no_endless_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = JsonLines::open(directory.path(), "serve").unwrap();
+    let other = fs::File::open(directory.path().join("serve.jsonl")).unwrap();
+    other.lock().unwrap();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let error = sink.record(&record("held up")).unwrap_err().to_string();
+                assert!(error.contains("another process holds its lock"), "{error}");
+            });
+        }
+    });
+    assert!(start.elapsed() < Duration::from_millis(1500), "all wait at once: {:?}", start.elapsed());
+    assert!(JsonLines::open(directory.path(), "serve").is_err());
+    other.unlock().unwrap();
+    sink.record(&record("free")).unwrap();
+    assert_eq!(found(directory.path()), [(1, "free".to_owned())]);
+}
+
+#[test]
+fn a_lock_that_is_given_back_soon_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = JsonLines::open(directory.path(), "serve").unwrap();
+    let other = fs::File::open(directory.path().join("serve.jsonl")).unwrap();
+    other.lock().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| sink.record(&record("late")));
+        std::thread::sleep(Duration::from_millis(30));
+        other.unlock().unwrap();
+        waiting.join().unwrap().unwrap();
+    });
 }
 
 #[test]

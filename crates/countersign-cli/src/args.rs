@@ -184,7 +184,7 @@ pub(crate) struct CallArgs {
     /// Tell every message on standard error, secrets left out
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// How many seconds each step may take
+    /// How many seconds each step may take: a message of the handshake, the head of the response, each piece of it
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
     /// The peer to call, where the URL alone does not tell

@@ -44,6 +44,7 @@ pub(crate) struct Serve {
     pub(crate) upstream_timeout_seconds: Bounded<1, 3600>,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) max_connections: Bounded<1, 1_000_000>,
+    pub(crate) max_connections_per_source: Bounded<1, 1_000_000>,
 }
 
 impl Default for Serve {
@@ -55,6 +56,7 @@ impl Default for Serve {
             upstream_timeout_seconds: Bounded(60),
             admin: None,
             max_connections: Bounded(4096),
+            max_connections_per_source: Bounded(1024),
         }
     }
 }

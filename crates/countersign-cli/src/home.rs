@@ -1,7 +1,7 @@
 //! The data directory.
 
 use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,6 +85,20 @@ impl Home {
             .context(|| format!("cannot make {}", tls.display()))
     }
 
+    /// Refuses a directory in which everybody can put other files in place of the service's own.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let mode = self.0.metadata().context(|| self.0.display().to_string())?.mode();
+        // With the sticky bit, others cannot touch what is not theirs.
+        if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+            return Err(Failure::new(format!(
+                "everybody can write to the data directory {0} (mode {1:04o}): `chmod 700 {0}`, and consider whether somebody has changed what is in it",
+                self.0.display(),
+                mode & 0o7777
+            )));
+        }
+        Ok(())
+    }
+
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let path = self.config_file();
         match std::fs::read_to_string(&path) {
@@ -102,6 +116,7 @@ impl Home {
     pub(crate) fn store(&self) -> Result<SqliteStore, Failure> {
         // The config is looked at first, so that a wrong directory is told as such.
         self.config()?;
+        self.check()?;
         Ok(SqliteStore::open(&self.store_file(), &self.master_key()?)?)
     }
 

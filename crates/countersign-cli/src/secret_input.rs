@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use countersign::protocol::secret::strip_line_end;
+use countersign::{ApiKey, SharedSecret};
 use zeroize::Zeroizing;
 
 use crate::failure::{Context as _, Failure};
@@ -51,13 +52,24 @@ impl SecretSource {
                 }
             },
             Self::File(path) => {
-                let file = File::open(path).context(|| format!("{what}: {}", path.display()))?;
+                let file = File::open(path)
+                    .map_err(|error| Failure::new(format!("{what}: {}: {error}", named(path))))?;
                 check_mode(&file, path)?;
                 read(file, what)?
             }
         };
         Ok(Zeroizing::new(strip_line_end(&text).to_owned()))
     }
+}
+
+/// A path as it may be repeated. Somebody who gives the secret itself where a file belongs finds it only in the
+/// shell's history, not in a log as well.
+fn named(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let like_a_path = text.starts_with(['/', '.', '~']);
+    let like_a_secret =
+        !like_a_path && (text.parse::<SharedSecret>().is_ok() || text.parse::<ApiKey>().is_ok());
+    if like_a_secret && !path.exists() { "the file that was named".to_owned() } else { text.into_owned() }
 }
 
 /// Asks on the terminal, without showing what is typed.

@@ -28,9 +28,12 @@ pub(crate) fn escaped(json: &str) -> String {
     json.chars().map(escape).collect()
 }
 
-/// Text from anywhere, with all control characters but line ends and tabs made harmless.
+/// Text from anywhere, with all control characters but line ends and tabs made harmless, and so what turns the
+/// direction of text around or is not seen at all.
 pub(crate) fn printable_lines(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c }).collect()
+    let hidden = |c: char| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let harmful = |c: char| (c.is_control() && c != '\n' && c != '\t') || hidden(c);
+    text.chars().map(|c| if harmful(c) { '?' } else { c }).collect()
 }
 
 /// Columns of text, as wide as they need to be.

@@ -50,15 +50,15 @@ fn what_init_makes_is_for_its_owner_alone() {
     for directory in ["", "tls"] {
         assert_eq!(mode(&at(directory)), 0o700, "{directory}");
     }
-    for file in ["master.key", "store.sqlite", "tls/key.pem"] {
+    for file in ["countersign.toml", "master.key", "store.sqlite", "tls/key.pem"] {
         assert_eq!(mode(&at(file)), 0o600, "{file}");
     }
-    assert!(at("countersign.toml").exists() && at("tls/certificate.pem").exists());
+    assert!(at("tls/certificate.pem").exists());
     // What later commands add is no more open.
     home.run(&["peer", "list"]).ok();
     let _serving = support::Serving::http(&home);
     for file in files(&home.path()) {
-        let public = file.ends_with("countersign.toml") || file.ends_with("tls/certificate.pem");
+        let public = file.ends_with("tls/certificate.pem");
         assert!(public || mode(&file) & 0o077 == 0, "{} has mode {:o}", file.display(), mode(&file));
     }
 }
@@ -91,21 +91,119 @@ fn an_interrupted_init_can_be_run_again_and_keeps_what_there_is() {
     home.run(&["init", "--service", "orders"]).ok();
     assert_eq!(home.pin(), pin);
     assert_eq!(fs::read(home.path().join("master.key")).unwrap(), master);
-    // A key without its certificate: nobody can have trusted it yet.
+    // A key without its certificate: peers may have its pin, so that it is kept.
+    let key = fs::read(home.path().join("tls/key.pem")).unwrap();
     fs::remove_file(&config).unwrap();
-    fs::remove_file(home.path().join("tls/certificate.pem")).unwrap();
+    fs::remove_file(home.certificate()).unwrap();
     home.run(&["init", "--service", "orders"]).ok();
-    assert_ne!(home.pin(), pin);
+    assert_eq!(home.pin(), pin);
+    assert_eq!(fs::read(home.path().join("tls/key.pem")).unwrap(), key);
+    support::Serving::https(&home);
+    // But not if others can read it.
+    fs::remove_file(&config).unwrap();
+    fs::remove_file(home.certificate()).unwrap();
+    fs::set_permissions(home.path().join("tls/key.pem"), fs::Permissions::from_mode(0o640)).unwrap();
+    home.run(&["init", "--service", "orders"]).refused(1, &["can be read by others", "chmod 600"]);
+    assert_eq!(fs::read(home.path().join("tls/key.pem")).unwrap(), key);
 }
 
 #[test]
-fn an_init_that_was_interrupted_while_it_made_the_store_can_be_run_again() {
-    let home = Home::of("orders");
+fn an_init_on_a_full_disk_can_be_run_again_wherever_it_broke_off() {
+    let mut broken = 0;
+    for blocks in 0..400 {
+        let home = Home::empty();
+        // No file may get longer than this, which fails as a full disk does.
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f $0 && exec \"$@\"", &blocks.to_string()]);
+        let command = home.command(&["init", "--service", "orders"]);
+        limited.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        let done = home.finish(limited, b"");
+        let left: Vec<_> = files(&home.path());
+        let unfinished = |path: &&std::path::PathBuf| path.to_str().unwrap().contains("unfinished");
+        assert_eq!(left.iter().find(unfinished), None);
+        if done.code == 0 {
+            break;
+        }
+        broken += 1;
+        done.refused(1, &[]);
+        home.run(&["init", "--service", "orders"]).ok();
+        home.run(&["peer", "list"]).ok();
+    }
+    assert!(broken > 2, "the limit did nothing");
+}
+
+#[test]
+fn what_an_older_interrupted_init_left_is_named_and_not_touched() {
+    let torn = |keep: &[&str], file: &str, text: &str| {
+        let home = Home::of("orders");
+        for name in ["countersign.toml", "tls/certificate.pem", "tls/key.pem", "store.sqlite", "master.key"] {
+            if !keep.contains(&name) {
+                fs::remove_file(home.path().join(name)).unwrap();
+            }
+        }
+        let path = home.path().join(file);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let remove = format!("remove {}", path.display());
+        home.run(&["init", "--service", "orders"]).refused(1, &[&remove, "`countersign init` again"]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        fs::remove_file(&path).unwrap();
+        home.run(&["init", "--service", "orders"]).ok();
+        support::Serving::https(&home);
+    };
+    let (key, store) = ("master.key", "store.sqlite");
+    for text in ["", "AAAA"] {
+        torn(&[], key, text);
+        torn(&[key, store], "tls/key.pem", text);
+        torn(&[key, store, "tls/key.pem"], "tls/certificate.pem", text);
+    }
+    torn(&[key], store, "");
+    for text in ["", "# Countersign.", "service = \"ord"] {
+        torn(&[key, store, "tls/key.pem", "tls/certificate.pem"], "countersign.toml", text);
+    }
+    // A certificate without its key, and with the key of another.
+    let (home, other) = (Home::of("orders"), Home::of("other"));
+    let key = home.path().join("tls/key.pem");
     fs::remove_file(home.path().join("countersign.toml")).unwrap();
-    fs::rename(home.path().join("store.sqlite"), home.path().join("store.sqlite.unfinished")).unwrap();
-    home.run(&["init", "--service", "orders"]).ok();
-    home.run(&["peer", "list"]).ok();
-    assert!(!home.path().join("store.sqlite.unfinished").exists());
+    fs::remove_file(&key).unwrap();
+    home.run(&["init", "--service", "orders"]).refused(1, &["its key", "put the key back"]);
+    fs::copy(other.path().join("tls/key.pem"), &key).unwrap();
+    let remove = format!("remove {}", home.certificate());
+    home.run(&["init", "--service", "orders"]).refused(1, &["cannot be used", &remove]);
+}
+
+#[test]
+fn a_home_that_everybody_can_write_to_is_refused() {
+    let home = Home::of("orders");
+    let set = |mode| fs::set_permissions(home.path(), fs::Permissions::from_mode(mode)).unwrap();
+    let chmod = format!("chmod 700 {}", home.path().display());
+    for mode in [0o777, 0o702] {
+        set(mode);
+        for arguments in [
+            &["peer", "list"][..],
+            &["peer", "remove", "billing"],
+            &["status"],
+            &["serve", "--listen", "http://127.0.0.1:0"],
+            &["call", "http://127.0.0.1:1/"],
+        ] {
+            home.run(arguments).refused(1, &["everybody can write", &chmod]);
+        }
+        fs::rename(home.path().join("countersign.toml"), home.beside("config")).unwrap();
+        let before = content(&home);
+        home.run(&["init", "--service", "orders"]).refused(1, &["everybody can write", &chmod]);
+        assert_eq!(content(&home), before);
+        fs::rename(home.beside("config"), home.path().join("countersign.toml")).unwrap();
+    }
+    for mode in [0o1777, 0o755, 0o700] {
+        set(mode);
+        home.run(&["peer", "list"]).ok();
+    }
 }
 
 #[test]

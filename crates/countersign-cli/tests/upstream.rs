@@ -114,7 +114,7 @@ fn no_target_leaves_the_upstreams_prefix() {
     }
     let mut connection = forwarding.open("CONNECT evil.example:443 HTTP/1.1");
     connection.send("\r\n");
-    assert_eq!(connection.reply().unwrap().status, 400);
+    assert_eq!(connection.reply().unwrap().status, 501);
     assert!(forwarding.upstream.seen().is_empty());
     // Another host in the target changes nothing.
     let mut connection = forwarding.open("GET http://evil.example/x HTTP/1.1");

@@ -1,11 +1,12 @@
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::ErrorKind;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
 use countersign::client::certificate_pin;
+use countersign::store::file::{self, ReadError};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
 };
@@ -61,11 +62,12 @@ pub enum IdentityError {
 }
 
 impl TlsIdentity {
-    /// Makes a key (ECDSA P-256) and a self-signed certificate for `names` (DNS names and IP addresses), and
-    /// writes both to new files, the key with mode 0600.
+    /// Makes a self-signed certificate for `names` (DNS names and IP addresses) and writes it to a new file. Its
+    /// key is the one in `key_file`, whose pin peers may have already; if there is none, a new one (ECDSA P-256)
+    /// is written there with mode 0600.
     ///
     /// # Errors
-    /// A name is not one, or a file exists or cannot be written.
+    /// A name is not one, the key cannot be used, or a file cannot be written or is there already.
     pub fn generate(
         common_name: &str,
         names: &[String],
@@ -79,7 +81,19 @@ impl TlsIdentity {
                 IdentityError::Unusable(format!("{name:?} is neither a DNS name nor an address"))
             })?;
         }
-        let key = KeyPair::generate().map_err(unusable)?;
+        let key = match read_key(key_file) {
+            Ok(pem) => {
+                let none = || no_pem(key_file, "private key");
+                let pem = std::str::from_utf8(&pem).map_err(|_| none())?;
+                KeyPair::from_pem(pem).map_err(|_| none())?
+            }
+            Err(IdentityError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+                let key = KeyPair::generate().map_err(unusable)?;
+                write_new(key_file, 0o600, &key.serialize_pem())?;
+                key
+            }
+            Err(error) => return Err(error),
+        };
         let mut params = CertificateParams::new(names.to_vec()).map_err(unusable)?;
         let mut subject = DistinguishedName::new();
         subject.push(DnType::CommonName, common_name);
@@ -90,7 +104,6 @@ impl TlsIdentity {
         params.not_before = OffsetDateTime::now_utc() - Duration::HOUR;
         params.not_after = OffsetDateTime::now_utc() + VALID;
         let certificate = params.self_signed(&key).map_err(unusable)?;
-        write_new(key_file, 0o600, &key.serialize_pem())?;
         write_new(certificate_file, 0o644, &certificate.pem())
     }
 
@@ -99,22 +112,15 @@ impl TlsIdentity {
     /// # Errors
     /// See [`IdentityError`].
     pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Self, IdentityError> {
-        let io = |path: &Path, error| IdentityError::Io { path: path.display().to_string(), error };
-        let mode = fs::metadata(key_file).map_err(|error| io(key_file, error))?.mode();
-        if mode & 0o077 != 0 {
-            let path = key_file.display().to_string();
-            return Err(IdentityError::Mode { path, mode: mode & 0o7777 });
-        }
+        let key = read_key(key_file)?;
         let pem = fs::read(certificate_file).map_err(|error| io(certificate_file, error))?;
-        let none = |path: &Path, what| IdentityError::Pem { path: path.display().to_string(), what };
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
-            .map_err(|_| none(certificate_file, "certificate"))?;
+            .map_err(|_| no_pem(certificate_file, "certificate"))?;
         if chain.is_empty() {
-            return Err(none(certificate_file, "certificate"));
+            return Err(no_pem(certificate_file, "certificate"));
         }
-        let key = fs::read(key_file).map_err(|error| io(key_file, error))?;
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| none(key_file, "private key"))?;
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| no_pem(key_file, "private key"))?;
         Ok(Self { chain, key })
     }
 
@@ -152,11 +158,21 @@ impl fmt::Debug for TlsIdentity {
     }
 }
 
+fn io(path: &Path, error: std::io::Error) -> IdentityError {
+    IdentityError::Io { path: path.display().to_string(), error }
+}
+
+fn no_pem(path: &Path, what: &'static str) -> IdentityError {
+    IdentityError::Pem { path: path.display().to_string(), what }
+}
+
+fn read_key(path: &Path) -> Result<impl Deref<Target = Vec<u8>>, IdentityError> {
+    file::read_private(path).map_err(|error| match error {
+        ReadError::Io(error) => io(path, error),
+        ReadError::Mode(mode) => IdentityError::Mode { path: path.display().to_string(), mode },
+    })
+}
+
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), IdentityError> {
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|error| IdentityError::Io { path: path.display().to_string(), error })
+    file::write_new(path, mode, text.as_bytes()).map_err(|error| io(path, error))
 }

@@ -7,13 +7,16 @@
 //!
 //! Slow and oversized callers are cut off: see [`Timeouts`]. [`Gateway::run`] drains on shutdown.
 
+mod activity;
 mod admin;
 mod app;
+mod files;
 mod identity;
 mod listen;
 mod metrics;
 mod proxy;
 mod serve;
+mod sources;
 
 pub use identity::{IdentityError, TlsIdentity};
 pub use listen::{ListenError, ListenUrl};

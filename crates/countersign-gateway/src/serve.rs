@@ -1,13 +1,19 @@
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use countersign::server::{Authenticator, SourceAddr};
-use http::Request;
+use axum::response::Response;
+use countersign::protocol::mac::encode_hex;
+use countersign::protocol::problem::Problem;
+use countersign::protocol::refusal::Malformed;
+use countersign::server::{Authenticator, SourceAddr, problem_response};
+use countersign::store::random;
+use http::header::HOST;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,16 +23,17 @@ use tokio::sync::{Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
-use tower_http::timeout::RequestBodyTimeoutLayer;
 
-use crate::{ListenError, ListenUrl, Metrics, TlsIdentity, Upstream, admin, app};
+use crate::activity::{Activity, Finding};
+use crate::sources::Sources;
+use crate::{ListenError, ListenUrl, Metrics, TlsIdentity, Upstream, admin, app, files};
 
 /// How long a caller may take. What takes longer is cut off.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// For a TLS handshake. Default: 10 seconds.
     pub tls_handshake: Duration,
-    /// For the head of a request, and between two requests on one connection. Default: 10 seconds.
+    /// For the head of a request, and without any request on a connection. Default: 10 seconds.
     pub head: Duration,
     /// Between two pieces of a request's body. Default: 30 seconds.
     pub body: Duration,
@@ -63,6 +70,8 @@ pub struct Settings {
     pub danger_plain_http: bool,
     /// Connections at one time; further ones wait to be accepted. Default: 4096.
     pub max_connections: usize,
+    /// Connections of one source (an IPv4 address, an IPv6 /64) at one time; further ones are closed. Default: 1024.
+    pub max_connections_per_source: usize,
     /// The longest head of a request, in bytes. Default: 32 KiB.
     pub max_head: usize,
     /// See [`Timeouts`].
@@ -80,6 +89,7 @@ impl Settings {
             upstream: None,
             danger_plain_http: false,
             max_connections: 4096,
+            max_connections_per_source: 1024,
             max_head: 32 * 1024,
             timeouts: Timeouts::default(),
         }
@@ -165,11 +175,11 @@ impl Gateway {
             Some(identity) => Some(TlsAcceptor::from(Arc::new(identity.server_config()?))),
             None => None,
         };
-        let app = app::router_for(authenticator.clone(), settings.upstream.take())
-            .layer(RequestBodyTimeoutLayer::new(settings.timeouts.body));
+        let app = app::router_for(authenticator.clone(), settings.upstream.take());
         let watching = tokio::spawn(authenticator.clone().watch());
         let (stop, stopped) = watch::channel(());
-        let room = Arc::new(Semaphore::new(settings.max_connections));
+        let room = Arc::new(Semaphore::new(files::room(settings.max_connections)));
+        let sources = Sources::new(settings.max_connections_per_source);
         let mut loops = Vec::new();
         for (url, listener) in public {
             let acceptor = Acceptor {
@@ -179,6 +189,7 @@ impl Gateway {
                 http: http(&settings),
                 timeouts: settings.timeouts,
                 room: Arc::clone(&room),
+                sources: Arc::clone(&sources),
             };
             loops.push(tokio::spawn(acceptor.accept(listener, stopped.clone())));
         }
@@ -191,6 +202,7 @@ impl Gateway {
                 timeouts: settings.timeouts,
                 // Monitoring must get through when the public side is full.
                 room: Arc::new(Semaphore::new(64)),
+                sources: Sources::new(64),
             };
             loops.push(tokio::spawn(acceptor.accept(listener, stopped.clone())));
         }
@@ -239,6 +251,7 @@ struct Acceptor {
     http: auto::Builder<TokioExecutor>,
     timeouts: Timeouts,
     room: Arc<Semaphore>,
+    sources: Arc<Sources>,
 }
 
 impl Acceptor {
@@ -262,12 +275,16 @@ impl Acceptor {
                     continue;
                 }
             };
+            let Some(place) = self.sources.enter(address.ip()) else {
+                tracing::debug!(%address, "this source has all the connections it may have");
+                continue;
+            };
             let this = self.clone();
             let stopped = stopped.clone();
             tokio::spawn(async move {
                 let _connected = this.metrics.as_ref().map(Metrics::connected);
                 this.connection(stream, address, stopped).await;
-                drop(permit);
+                drop((place, permit));
             });
         }
     }
@@ -294,32 +311,50 @@ impl Acceptor {
         mut stopped: watch::Receiver<()>,
     ) {
         let app = self.app.clone();
-        let begun = Arc::new(AtomicBool::new(false));
-        let begin = Arc::clone(&begun);
+        let activity = Activity::new();
+        let watched = Arc::clone(&activity);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            begin.store(true, Ordering::Relaxed);
+            let running = watched.begin();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(SourceAddr(address.ip()));
-            app.clone().oneshot(request)
+            let answer = answer(app.clone(), request);
+            async move { answer.await.map(|response| response.map(|body| running.watch(body))) }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
-        // hyper's timer runs only once it knows which HTTP is spoken; before that, nothing ends a silent connection.
-        let never_began = async {
-            tokio::time::sleep(self.timeouts.head).await;
-            if begun.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-        };
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = never_began => return tracing::debug!(%address, "no request came in time"),
-            _ = stopped.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let Timeouts { head, write, .. } = self.timeouts;
+        let mut ticks = tokio::time::interval((head.min(write) / 4).max(Duration::from_millis(100)));
+        let mut closing = false;
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                _ = stopped.changed(), if !closing => {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = ticks.tick() => match activity.find(head, write) {
+                    Finding::Alive => {}
+                    Finding::Idle if !closing => {
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Finding::Idle => return tracing::debug!(%address, "no request came in time"),
+                    Finding::Unread => return tracing::debug!(%address, "a response was not taken in time"),
+                }
             }
         };
         if let Err(error) = ended {
             tracing::debug!(error = %error, %address, "connection ended");
         }
     }
+}
+
+/// Asks for one Host in HTTP/1.1 (RFC 9112, section 3.2), then serves.
+async fn answer(app: Router, request: Request<Body>) -> Result<Response, Infallible> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let needed = usize::from(request.version() == Version::HTTP_11);
+    if hosts > 1 || hosts < needed {
+        let id = encode_hex(&random::<16>());
+        return Ok(problem_response(Problem::Malformed(Malformed::Host), &id, None).map(Body::new));
+    }
+    app.oneshot(request).await
 }

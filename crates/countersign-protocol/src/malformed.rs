@@ -41,6 +41,9 @@ pub enum Malformed {
     /// A member's value has the wrong length or alphabet.
     #[error("the member {0} does not have the form that the protocol gives it")]
     Member(&'static str),
+    /// No Host, or several (RFC 9112, section 3.2).
+    #[error("an HTTP/1.1 request has exactly one Host header")]
+    Host,
     /// A path with dot segments, or none at all.
     #[error("the request's target is not a path without dot segments")]
     Path,

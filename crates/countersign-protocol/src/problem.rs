@@ -40,6 +40,8 @@ pub enum Problem {
     NotFound,
     /// 405: the endpoints take POST only.
     MethodNotAllowed,
+    /// 501: CONNECT and TRACE are not forwarded.
+    MethodNotForwarded,
     /// 429.
     RateLimited {
         /// Seconds, as in `Retry-After` (RFC 9110, section 10.2.3).
@@ -71,6 +73,7 @@ impl Problem {
             Self::SessionInvalid => "session-invalid",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
+            Self::MethodNotForwarded => "method-not-forwarded",
             Self::RateLimited { .. } => "rate-limited",
             Self::Unavailable => "unavailable",
             Self::UpstreamUnreachable => "upstream-unreachable",
@@ -93,6 +96,7 @@ impl Problem {
             | Self::SessionInvalid => 401,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
+            Self::MethodNotForwarded => 501,
             Self::RateLimited { .. } => 429,
             Self::UpstreamUnreachable => 502,
             Self::Unavailable => 503,
@@ -123,6 +127,7 @@ impl Problem {
             Self::SessionInvalid => "Authenticate again: the token is not valid here and now",
             Self::NotFound => "Check the path",
             Self::MethodNotAllowed => "Use POST",
+            Self::MethodNotForwarded => "Use another method: CONNECT and TRACE are not forwarded",
             Self::RateLimited { .. } => "Wait for the seconds in Retry-After",
             Self::Unavailable => "Try again later: the server cannot decide on this request now",
             Self::UpstreamUnreachable => "Try again later: the service behind this gateway does not answer",

@@ -123,8 +123,9 @@ impl Refusal {
         }
     }
 
-    /// Whether it counts as a failed attempt: what somebody does who guesses, replays or forges. A request
-    /// that is only malformed, early or late does not.
+    /// Whether it counts as a failed attempt: what somebody does who guesses, replays or forges. A request that
+    /// is only malformed, early or late does not. Nor does a token: its seal has 128 bits and cannot be guessed,
+    /// and after a restart every honest caller comes with one that does not open any more.
     #[must_use]
     pub const fn is_failure(&self) -> bool {
         matches!(
@@ -136,7 +137,6 @@ impl Refusal {
                 | Self::WrongProfile
                 | Self::WrongSignature
                 | Self::NothingOutstanding
-                | Self::Token(TokenError::Form | TokenError::Key | TokenError::Seal)
         )
     }
 

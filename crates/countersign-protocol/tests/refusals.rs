@@ -172,9 +172,6 @@ fn guessing_replaying_and_forging_count_as_failures_and_being_early_late_or_clum
         "wrong-profile",
         "wrong-signature",
         "nothing-outstanding",
-        "token-form",
-        "token-key",
-        "token-seal",
         "challenge-foreign",
         "challenge-used",
     ];

@@ -85,6 +85,8 @@ fn name(text: &str) -> ServiceName {
 
 fn a_fresh_store_is_empty(store: &impl PeerStore) {
     assert!(store.list().unwrap().is_empty());
+    let listing = store.read_all().unwrap();
+    assert!(listing.peers.is_empty() && listing.damaged.is_empty());
 }
 
 fn a_shared_secret_peer_comes_back_whole(store: &impl PeerStore) {

@@ -45,6 +45,14 @@ pub enum StoreError {
         "the store was written by a later version of Countersign (its schema is newer than this program's); use that version"
     )]
     TooNew,
+    /// Another file is where the open store was, or none: changes made there would never be seen.
+    #[error(
+        "the store {path} was replaced or removed while in use; restart the service, so that it opens what is there now"
+    )]
+    Replaced {
+        /// Where it was.
+        path: String,
+    },
     /// The database says no.
     #[cfg(feature = "sqlite")]
     #[error("the store cannot be read or written: {0}")]

@@ -15,6 +15,7 @@
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+pub mod file;
 mod limiter;
 pub mod master;
 mod memory;
@@ -29,7 +30,7 @@ pub use error::StoreError;
 pub use limiter::{Limiter, Quota};
 pub use memory::MemoryStore;
 pub use outstanding::{Outstanding, TooMany};
-pub use peer::{Credential, Keys, KeysError, NewKeys, NewPeer, Peer, PinError, Trust};
+pub use peer::{Credential, Keys, KeysError, Listing, NewKeys, NewPeer, Peer, PinError, Trust};
 pub use random::random;
 pub use replay::{ClaimError, ReplayLog};
 
@@ -55,23 +56,33 @@ pub trait PeerStore: Send + Sync {
     /// [`StoreError::NoSuchPeer`], or the store fails.
     fn remove(&self, name: &ServiceName) -> Result<(), StoreError>;
 
-    /// One peer.
+    /// One peer. That another one is damaged does not matter.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchPeer`], or the store fails.
+    /// [`StoreError::NoSuchPeer`], [`StoreError::Damaged`], or the store fails.
     fn get(&self, name: &ServiceName) -> Result<Peer, StoreError>;
 
-    /// All peers, by name.
+    /// All peers, by name, and beside them those that are damaged: one bad record must not shut the other peers
+    /// out.
     ///
     /// # Errors
-    /// The store fails.
-    fn list(&self) -> Result<Vec<Peer>, StoreError>;
+    /// The store fails as a whole.
+    fn read_all(&self) -> Result<Listing, StoreError>;
+
+    /// All peers, by name, for whoever cannot do with less.
+    ///
+    /// # Errors
+    /// The first damaged peer, or the store fails.
+    fn list(&self) -> Result<Vec<Peer>, StoreError> {
+        let Listing { peers, damaged } = self.read_all()?;
+        damaged.into_iter().next().map_or(Ok(peers), Err)
+    }
 
     /// A number that differs from the last one if anything changed since, by whichever process. Cheap: it is
     /// asked several times a second. A change missed here keeps a removed peer alive.
     ///
     /// # Errors
-    /// The store fails.
+    /// The store fails, or is no longer the one that was opened.
     fn version(&self) -> Result<u64, StoreError>;
 
     /// The key under which this store hashes API keys and secrets.

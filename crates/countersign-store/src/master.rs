@@ -3,8 +3,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -13,6 +11,7 @@ use countersign_protocol::aead::AeadKey;
 use countersign_protocol::secret::strip_line_end;
 use zeroize::Zeroizing;
 
+use crate::file::{self, ReadError};
 use crate::random;
 
 /// The environment variable that can hold the master key (base64 of 32 bytes).
@@ -112,16 +111,17 @@ impl MasterKey {
                 let value = environment(name).unwrap_or_default();
                 Zeroizing::new(value.into_string().unwrap_or_default())
             }
-            Source::SystemdCredential(path) => read(path, source)?,
+            // systemd decides about the modes of its credentials.
+            Source::SystemdCredential(path) => std::fs::read_to_string(path)
+                .map(Zeroizing::new)
+                .map_err(|error| MasterKeyError::Io { origin: source.clone(), error })?,
             Source::File(path) => {
-                let mode = std::fs::metadata(path)
-                    .map_err(|error| MasterKeyError::Io { origin: source.clone(), error })?
-                    .mode();
-                if mode & 0o077 != 0 {
-                    let path = path.display().to_string();
-                    return Err(MasterKeyError::Mode { path, mode: mode & 0o7777 });
-                }
-                read(path, source)?
+                let bytes = file::read_private(path).map_err(|error| match error {
+                    ReadError::Io(error) => MasterKeyError::Io { origin: source.clone(), error },
+                    ReadError::Mode(mode) => MasterKeyError::Mode { path: path.display().to_string(), mode },
+                })?;
+                // What is not text is no key.
+                Zeroizing::new(std::str::from_utf8(&bytes).unwrap_or_default().to_owned())
             }
         };
         let decoded = STANDARD.decode(strip_line_end(&text)).map(Zeroizing::new);
@@ -130,15 +130,13 @@ impl MasterKey {
             .ok_or_else(|| MasterKeyError::Form { origin: source.clone() })
     }
 
-    /// Writes the key to a new file with mode 0600, durably.
+    /// Writes the key to a new file with mode 0600, durably, whole or not at all.
     ///
     /// # Errors
     /// The file exists or cannot be written.
     pub fn write_new(&self, path: &Path) -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let text = Zeroizing::new(STANDARD.encode(self.0.as_slice()) + "\n");
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
+        file::write_new(path, 0o600, text.as_bytes())
     }
 
     /// The key that wraps a store's keys.
@@ -146,12 +144,6 @@ impl MasterKey {
     pub fn wrapping_key(&self) -> AeadKey {
         AeadKey::derive(&self.0, "countersign wrap 1")
     }
-}
-
-fn read(path: &Path, source: &Source) -> Result<Zeroizing<String>, MasterKeyError> {
-    std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| MasterKeyError::Io { origin: source.clone(), error })
 }
 
 impl fmt::Debug for MasterKey {

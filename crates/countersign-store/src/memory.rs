@@ -6,7 +6,7 @@ use countersign_protocol::identity::ServiceName;
 use countersign_protocol::lookup::{LookupHash, LookupKey};
 use zeroize::Zeroizing;
 
-use crate::{NewPeer, Peer, PeerStore, StoreError, random};
+use crate::{Listing, NewPeer, Peer, PeerStore, StoreError, random};
 
 /// Peers in memory: for tests, and for services that read their secrets elsewhere at every start.
 #[derive(Debug)]
@@ -69,8 +69,8 @@ impl PeerStore for MemoryStore {
         self.state().peers.get(name).cloned().ok_or_else(|| StoreError::NoSuchPeer(name.clone()))
     }
 
-    fn list(&self) -> Result<Vec<Peer>, StoreError> {
-        Ok(self.state().peers.values().cloned().collect())
+    fn read_all(&self) -> Result<Listing, StoreError> {
+        Ok(Listing { peers: self.state().peers.values().cloned().collect(), damaged: Vec::new() })
     }
 
     fn version(&self) -> Result<u64, StoreError> {

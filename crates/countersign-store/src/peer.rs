@@ -7,6 +7,8 @@ use countersign_protocol::lookup::{LookupHash, LookupKey};
 use countersign_protocol::secret::SharedSecret;
 use subtle_compare::equal;
 
+use crate::StoreError;
+
 /// Another service that this one talks to.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -24,6 +26,15 @@ pub struct Peer {
     pub created: UnixTime,
     /// Its credentials by number, oldest first; never empty.
     pub credentials: Vec<Credential>,
+}
+
+/// All peers of a store, as far as they can be read.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those that can be used, by name.
+    pub peers: Vec<Peer>,
+    /// One error for each of the others, which names it.
+    pub damaged: Vec<StoreError>,
 }
 
 /// How a peer's TLS certificate is judged. Its name is checked in every case.

@@ -14,7 +14,15 @@ const WIDTH: u64 = 32;
 #[derive(Debug)]
 pub struct ReplayLog {
     capacity: usize,
-    generations: Mutex<BTreeMap<u64, HashSet<u128>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    generations: BTreeMap<u64, HashSet<u128>>,
+    /// The greatest time of any claim. Callers read the clock before they get here, so that a slow one comes
+    /// with a time before which a faster one has dropped generations already.
+    latest: UnixTime,
 }
 
 /// Why a claim was not taken.
@@ -26,26 +34,34 @@ pub enum ClaimError {
     /// There is no room for another live claim.
     #[error("the replay log is full")]
     Full,
+    /// Its time is over, and the log no longer knows whether it was claimed.
+    #[error("expired before it was claimed")]
+    Expired,
 }
 
 impl ReplayLog {
     /// A log for at most `capacity` live claims, of about 32 bytes each.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, generations: Mutex::default() }
+        Self { capacity, state: Mutex::default() }
     }
 
     /// Claims `id`, atomically: of many callers exactly one gets `Ok`. One id must always come with the same
     /// `expires`.
     ///
     /// # Errors
-    /// [`ClaimError::Used`], [`ClaimError::Full`].
+    /// [`ClaimError::Used`], [`ClaimError::Full`], [`ClaimError::Expired`].
     pub fn claim(&self, id: u128, expires: UnixTime, now: UnixTime) -> Result<(), ClaimError> {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.latest = state.latest.max(now);
+        let oldest = state.latest.0 / WIDTH;
+        if expires.0 / WIDTH < oldest {
+            return Err(ClaimError::Expired);
+        }
         // What is left are the generations that end after now.
-        *generations = generations.split_off(&(now.0 / WIDTH));
-        let live: usize = generations.values().map(HashSet::len).sum();
-        let generation = generations.entry(expires.0 / WIDTH).or_default();
+        state.generations = state.generations.split_off(&oldest);
+        let live: usize = state.generations.values().map(HashSet::len).sum();
+        let generation = state.generations.entry(expires.0 / WIDTH).or_default();
         if generation.contains(&id) {
             Err(ClaimError::Used)
         } else if live >= self.capacity {
@@ -78,6 +94,16 @@ mod tests {
         assert_eq!(log.claim(3, UnixTime(100), UnixTime(70)), Err(ClaimError::Full));
         assert_eq!(log.claim(1, UnixTime(100), UnixTime(70)), Err(ClaimError::Used));
         assert_eq!(log.claim(3, UnixTime(300), UnixTime(200)), Ok(()), "room again once they expired");
+    }
+
+    #[test]
+    fn a_dropped_claim_is_not_taken_again_with_an_older_time() {
+        let log = ReplayLog::new(10);
+        assert_eq!(log.claim(7, UnixTime(100), UnixTime(99)), Ok(()));
+        assert_eq!(log.claim(8, UnixTime(230), UnixTime(200)), Ok(()), "drops the generation of 7");
+        assert_eq!(log.claim(7, UnixTime(100), UnixTime(99)), Err(ClaimError::Expired));
+        assert_eq!(log.claim(8, UnixTime(230), UnixTime(99)), Err(ClaimError::Used));
+        assert_eq!(log.claim(9, UnixTime(230), UnixTime(99)), Ok(()), "what lives is not touched");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use countersign_protocol::UnixTime;
 use countersign_store::contract::{self, secret, shared_secret_peer};
 use countersign_store::master::MasterKey;
 use countersign_store::sqlite::SqliteStore;
-use countersign_store::{MemoryStore, PeerStore, StoreError};
+use countersign_store::{Listing, MemoryStore, PeerStore, StoreError};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
@@ -119,22 +119,126 @@ fn a_file_that_is_no_database_is_an_error_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_url_pin_or_danger_flag_changed_in_the_file_makes_the_peer_unusable() {
+fn what_stands_readable_in_the_file_cannot_be_changed_there_without_making_the_peer_unusable() {
     for change in [
-        "url = 'https://evil.example'",
-        "url = NULL",
-        "trust = 'system'",
-        "danger_unproven_server = 1",
-        "profile = 'api-key'",
+        "peer SET url = 'https://evil.example'",
+        "peer SET url = NULL",
+        "peer SET trust = 'system'",
+        "peer SET danger_unproven_server = 1",
+        "peer SET profile = 'api-key'",
+        "peer SET profile = 'none'",
+        "peer SET created = created + 1",
+        "peer SET name = 'Billing'",
+        "credential SET fingerprint = '00000 00000 00000 00000 00000 00000'",
+        "credential SET created = created + 1",
+        "credential SET number = 2",
+        "credential SET number = -1",
+        "credential SET number = 4294967297",
     ] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.sqlite");
         let store = SqliteStore::create(&path, &MasterKey::generate()).unwrap();
         store.add(shared_secret_peer("billing", 1), NOW).unwrap();
         let raw = rusqlite::Connection::open(&path).unwrap();
-        assert_eq!(raw.execute(&format!("UPDATE peer SET {change}"), []).unwrap(), 1);
+        raw.pragma_update(None, "foreign_keys", false).unwrap();
+        assert_eq!(raw.execute(&format!("UPDATE {change}"), []).unwrap(), 1);
         assert!(matches!(store.list(), Err(StoreError::Damaged(_))), "{change}");
     }
+}
+
+#[test]
+fn a_damaged_peer_is_told_apart_and_takes_no_other_with_it() {
+    for damage in [
+        "UPDATE credential SET sealed = zeroblob(100) WHERE peer = 'billing'",
+        "UPDATE credential SET number = -1 WHERE peer = 'billing'",
+        "UPDATE credential SET fingerprint = CAST(x'ff' AS TEXT) WHERE peer = 'billing'",
+        "UPDATE peer SET trust = 'pin nothing' WHERE name = 'billing'",
+        "UPDATE peer SET profile = CAST(x'ff' AS TEXT) WHERE name = 'billing'",
+        "DELETE FROM credential WHERE peer = 'billing'",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.sqlite");
+        let store = SqliteStore::create(&path, &MasterKey::generate()).unwrap();
+        for (name, seed) in [("billing", 1), ("orders", 2), ("aaa", 3)] {
+            store.add(shared_secret_peer(name, seed), NOW).unwrap();
+        }
+        rusqlite::Connection::open(&path).unwrap().execute(damage, []).unwrap();
+        let Listing { peers, damaged } = store.read_all().unwrap();
+        let names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
+        assert_eq!(names, ["aaa", "orders"], "{damage}");
+        let [StoreError::Damaged(named)] = damaged.as_slice() else { panic!("{damage}: {damaged:?}") };
+        assert!(named == "billing" || named.starts_with("billing/"), "{named}");
+        store.get(&"orders".parse().unwrap()).unwrap();
+        let billing = "billing".parse().unwrap();
+        assert!(matches!(store.get(&billing), Err(StoreError::Damaged(_))), "{damage}");
+        assert!(matches!(store.list(), Err(StoreError::Damaged(_))), "{damage}");
+        store.remove(&billing).unwrap();
+        assert_eq!(store.list().unwrap().len(), 2, "{damage}");
+        store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+    }
+}
+
+#[test]
+fn of_creations_at_the_same_time_one_wins_and_none_disturbs_it() {
+    for _ in 0..5 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.sqlite");
+        let won: Vec<MasterKey> = std::thread::scope(|scope| {
+            let create = || {
+                let master = MasterKey::generate();
+                match SqliteStore::create(&path, &master) {
+                    Ok(_) => Some(master),
+                    Err(StoreError::Exists { .. }) => None,
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            let creations: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+            creations.into_iter().filter_map(|creation| creation.join().unwrap()).collect()
+        });
+        let [master] = won.as_slice() else { panic!("{} have won", won.len()) };
+        SqliteStore::open(&path, master).unwrap().add(shared_secret_peer("billing", 1), NOW).unwrap();
+        let left = std::fs::read_dir(directory.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["store.sqlite"]);
+    }
+}
+
+#[test]
+fn what_an_interrupted_creation_left_does_not_matter() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    std::fs::write(directory.path().join("store.sqlite.unfinished"), "torn").unwrap();
+    let master = MasterKey::generate();
+    SqliteStore::create(&path, &master).unwrap();
+    SqliteStore::open(&path, &master).unwrap();
+}
+
+#[test]
+fn a_file_that_was_replaced_or_removed_while_in_use_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, backup) = (directory.path().join("store.sqlite"), directory.path().join("backup.sqlite"));
+    let master = MasterKey::generate();
+    drop(SqliteStore::create(&path, &master).unwrap());
+    std::fs::copy(&path, &backup).unwrap();
+    let store = SqliteStore::open(&path, &master).unwrap();
+    store.version().unwrap();
+    for change in [
+        (|path, _| std::fs::remove_file(path))
+            as fn(&std::path::Path, &std::path::Path) -> std::io::Result<()>,
+        |path, backup| std::fs::rename(backup, path),
+    ] {
+        change(&path, &backup).unwrap();
+        for error in
+            [store.version().unwrap_err(), store.add(shared_secret_peer("billing", 1), NOW).unwrap_err()]
+        {
+            assert!(
+                matches!(&error, StoreError::Replaced { path } if path.ends_with("store.sqlite")),
+                "{error}"
+            );
+            assert!(error.to_string().contains("restart the service"), "{error}");
+        }
+    }
+    SqliteStore::open(&path, &master).unwrap().version().unwrap();
 }
 
 #[test]

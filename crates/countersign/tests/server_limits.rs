@@ -123,13 +123,61 @@ async fn a_good_token_passes_while_failures_at_its_source_are_limited() {
     let (billing, reports) = (world.guide_1_token().await, world.guide_2_token().await);
     exhaust(&world, HOME).await;
     for _ in 0..60 {
-        world.with_token("csb.forged-forged-forged").await;
+        world.post("/authenticate", &asking(&new_key())).await;
     }
-    let answer = world.with_token("csb.forged-forged-forged").await;
+    let answer = world.post("/authenticate", &asking(&new_key())).await;
     world.assert_refused(&answer, 429, "rate-limited", "rate-limited-source-failures");
     for token in [billing, reports] {
         assert_eq!(world.with_token(&token).await.status, 200);
     }
+}
+
+/// After a restart every honest caller comes with one.
+#[tokio::test]
+async fn tokens_that_do_not_open_are_refused_and_are_no_failures() {
+    let world = world();
+    for _ in 0..100 {
+        let answer = world.with_token("csb.forged-forged-forged").await;
+        world.assert_refused(&answer, 401, "session-invalid", "token-key");
+    }
+    assert_eq!(world.post("/authenticate", &asking(&world.billing.key)).await.status, 200);
+}
+
+#[tokio::test]
+async fn refused_requests_on_protected_routes_are_limited_by_source_and_a_good_token_is_not() {
+    let one_a_minute = Quota::per_minute(1, 5);
+    let world =
+        World::with(|builder| builder.limits(Limits { per_source: one_a_minute, ..Limits::default() }));
+    let token = world.guide_1_token().await;
+    for _ in 0..3 {
+        assert_eq!(world.orders(&[]).await.status, 401);
+    }
+    let answer = world.orders(&[]).await;
+    world.assert_refused(&answer, 429, "rate-limited", "rate-limited-source");
+    assert_eq!(world.send(knock(&world.billing.key)).await.status, 429);
+    assert_eq!(world.send_from(ELSEWHERE, orders(&[])).await.status, 401);
+    for _ in 0..20 {
+        assert_eq!(world.with_token(&token).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_rate_limited_attempts_is_folded_into_lines_that_count_them() {
+    let one_a_minute = Quota::per_minute(1, 1);
+    let world =
+        World::with(|builder| builder.limits(Limits { per_source: one_a_minute, ..Limits::default() }));
+    for _ in 0..1_001 {
+        world.orders(&[]).await;
+    }
+    world.advance(2);
+    assert_eq!(world.orders(&[]).await.status, 429);
+    let records = world.sink.records();
+    assert!(records.len() < 100, "{} lines", records.len());
+    let stands_for = |record: &countersign::audit::Record| {
+        let detail = record.detail.as_deref().and_then(|detail| detail.split(' ').nth(2)?.parse().ok());
+        detail.unwrap_or(1_usize)
+    };
+    assert_eq!(records.iter().map(stands_for).sum::<usize>(), 1_002, "none is lost");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use countersign::protocol::UnixTime;
 use countersign::protocol::lookup::LookupKey;
 use countersign::server::Authenticator;
-use countersign::store::{Peer, StoreError};
+use countersign::store::{Listing, Peer, StoreError};
 use countersign::{MemoryStore, NewPeer, PeerStore, ServiceName};
 use server_support::*;
 
@@ -24,6 +24,8 @@ struct Watched {
     store: MemoryStore,
     hook: Mutex<Option<Hook>>,
     lost: AtomicBool,
+    /// This peer is damaged.
+    damaged: Mutex<Option<ServiceName>>,
 }
 
 impl PeerStore for Watched {
@@ -39,13 +41,17 @@ impl PeerStore for Watched {
         self.store.get(name)
     }
 
-    fn list(&self) -> Result<Vec<Peer>, StoreError> {
-        let peers = self.store.list();
+    fn read_all(&self) -> Result<Listing, StoreError> {
+        let mut listing = self.store.read_all()?;
         let hook = self.hook.lock().unwrap().take();
         if let Some(hook) = hook {
             hook();
         }
-        peers
+        if let Some(name) = &*self.damaged.lock().unwrap() {
+            listing.peers.retain(|peer| peer.name != *name);
+            listing.damaged.push(StoreError::Damaged(format!("{name}/1")));
+        }
+        Ok(listing)
     }
 
     fn version(&self) -> Result<u64, StoreError> {
@@ -140,6 +146,23 @@ async fn a_store_out_of_reach_for_too_long_closes_the_door_until_it_is_back() {
     tokio::time::timeout(Duration::from_secs(30), ready).await.unwrap();
     assert_eq!(world.with_token(&token).await.status, 200);
     watch.abort();
+}
+
+#[tokio::test]
+async fn a_damaged_peer_is_shut_out_and_the_others_go_on() {
+    let (world, store) = watched();
+    let token = world.guide_1_token().await;
+    let damage = |name: Option<&str>, seed: &str| {
+        *store.damaged.lock().unwrap() = name.map(|name| name.parse().unwrap());
+        store.add(guide_1_peer(seed, &Caller::new()), UnixTime(2)).unwrap();
+        assert!(world.authenticator.refresh().unwrap());
+    };
+    damage(Some("shipping"), "shipping");
+    assert_eq!(world.with_token(&token).await.status, 200);
+    damage(Some("billing"), "one");
+    world.assert_refused(&world.with_token(&token).await, 401, "session-invalid", "token-orphaned");
+    damage(None, "two");
+    assert_eq!(world.with_token(&token).await.status, 200, "it was mended");
 }
 
 /// Two refreshes at once: the slower one has read a peer that the faster one knows to be removed.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use countersign::protocol::UnixTime;
 use countersign::protocol::lookup::LookupKey;
 use countersign::server::{Authenticator, SourceAddr};
-use countersign::store::{Keys, Peer, StoreError, random};
+use countersign::store::{Keys, Listing, Peer, StoreError, random};
 use countersign::{MemoryStore, NewPeer, PeerStore, Profile, ServiceName};
 use serde_json::json;
 use server_support::*;
@@ -189,9 +189,9 @@ impl PeerStore for Rotating {
         self.store.get(name)
     }
 
-    fn list(&self) -> Result<Vec<Peer>, StoreError> {
-        let mut peers = self.store.list()?;
-        for peer in peers.iter_mut().filter(|peer| peer.name.as_str() == "billing") {
+    fn read_all(&self) -> Result<Listing, StoreError> {
+        let mut listing = self.store.read_all()?;
+        for peer in listing.peers.iter_mut().filter(|peer| peer.name.as_str() == "billing") {
             let mut second = peer.credentials.first().expect("one credential").clone();
             second.number = 2;
             second.uid = [2; 16];
@@ -204,7 +204,7 @@ impl PeerStore for Rotating {
                 _ => peer.credentials = vec![second],
             }
         }
-        Ok(peers)
+        Ok(listing)
     }
 
     fn version(&self) -> Result<u64, StoreError> {

@@ -28,7 +28,9 @@ pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
         let response = client.send(request).await?;
         let status = response.status();
         let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
+        let step = Duration::from_secs(args.timeout);
+        let late = |_| Failure::new(format!("the response stood still for {} seconds", args.timeout));
+        while let Some(frame) = tokio::time::timeout(step, body.frame()).await.map_err(late)? {
             let frame = frame.context(|| "the response was cut off".to_owned())?;
             if let Some(piece) = frame.data_ref() {
                 write(piece)?;

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use countersign::client::{BaseUrl, tls_config};
-use countersign::store::{Credential, Keys, Peer};
+use countersign::store::{Credential, Keys, Listing, Peer, StoreError};
 use countersign::{ApiKey, NewKeys, NewPeer, PeerStore, Profile, SharedSecret, Trust};
 use serde_json::{Value, json};
 
@@ -145,11 +145,12 @@ fn read_key(source: &SecretSource, what: &str) -> Result<ApiKey, Failure> {
 }
 
 fn list(home: &Home, as_json: bool) -> Result<(), Failure> {
-    let peers = home.store()?.list()?;
+    let Listing { peers, damaged } = home.store()?.read_all()?;
     if as_json {
-        return show::json(&peers.iter().map(describe).collect::<Vec<_>>());
+        show::json(&peers.iter().map(describe).collect::<Vec<_>>())?;
+        return complain(&damaged);
     }
-    if peers.is_empty() {
+    if peers.is_empty() && damaged.is_empty() {
         return show::out("no peers yet: `countersign peer add` (docs/key-exchange.md)\n");
     }
     let now = show::now();
@@ -165,7 +166,17 @@ fn list(home: &Home, as_json: bool) -> Result<(), Failure> {
             ]
         })
         .collect();
-    show::out(&show::table(&["PEER", "PROFILE", "URL", "CREDENTIALS", "ADDED"], &rows))
+    show::out(&show::table(&["PEER", "PROFILE", "URL", "CREDENTIALS", "ADDED"], &rows))?;
+    complain(&damaged)
+}
+
+/// Fails with what is wrong with each damaged peer, after the others have been shown.
+pub(crate) fn complain(damaged: &[StoreError]) -> Result<(), Failure> {
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = damaged.iter().map(ToString::to_string).collect();
+    Err(Failure::new(lines.join("\n")))
 }
 
 fn show_one(peer: &Peer) -> Result<(), Failure> {

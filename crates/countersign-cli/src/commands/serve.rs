@@ -62,6 +62,7 @@ fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, F
     settings.admin = args.admin.or(config.serve.admin);
     settings.danger_plain_http = config.danger_plain_http;
     settings.max_connections = usize::try_from(config.serve.max_connections.0)?;
+    settings.max_connections_per_source = usize::try_from(config.serve.max_connections_per_source.0)?;
     settings.timeouts = config.timeouts.timeouts();
     if settings.listeners.iter().any(|listener| listener.tls) {
         let (certificate, key) = home.tls_files(config);
@@ -71,7 +72,7 @@ fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, F
         let authority = config.serve.upstream_ca.as_ref().map(|path| home.path().join(path));
         let trust = trust_in_file(authority.as_deref())?;
         let timeout = Duration::from_secs(config.serve.upstream_timeout_seconds.0);
-        settings.upstream = Some(Upstream::new(&url, &trust, timeout)?);
+        settings.upstream = Some(Upstream::new(&url, &trust, timeout, settings.timeouts.body)?);
     }
     Ok(settings)
 }

@@ -1,8 +1,9 @@
+use countersign::store::Listing;
 use countersign::{PeerStore, Trust};
 use countersign_gateway::TlsIdentity;
 use serde_json::json;
 
-use super::peer::describe;
+use super::peer::{complain, describe};
 use crate::args::JsonArgs;
 use crate::failure::Failure;
 use crate::home::Home;
@@ -10,18 +11,19 @@ use crate::show;
 
 pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
     let config = home.config()?;
-    let peers = home.store()?.list()?;
+    let Listing { peers, damaged } = home.store()?.read_all()?;
     let (certificate, key) = home.tls_files(&config);
     // A service that only calls others may have no TLS identity.
     let pin = TlsIdentity::load(&certificate, &key).and_then(|identity| identity.pin());
     let pin = pin.map(|pin| Trust::pin_text(&pin)).map_err(|error| error.to_string());
     if args.json {
-        return show::json(&json!({
+        show::json(&json!({
             "service": config.service.as_str(),
             "home": home.path().display().to_string(),
             "tlsPin": pin.ok(),
             "peers": peers.iter().map(describe).collect::<Vec<_>>(),
-        }));
+        }))?;
+        return complain(&damaged);
     }
     let now = show::now();
     let rows: Vec<_> = peers
@@ -42,10 +44,11 @@ pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
         Ok(pin) => text.push_str(&format!("TLS pin  {pin}\n\n")),
         Err(error) => text.push_str(&format!("TLS      {error}\n\n")),
     }
-    if rows.is_empty() {
+    if rows.is_empty() && damaged.is_empty() {
         text.push_str("no peers yet: `countersign peer add` (docs/key-exchange.md)\n");
     } else {
         text.push_str(&show::table(&["CREDENTIAL", "PROFILE", "AGE", "FINGERPRINT"], &rows));
     }
-    show::out(&show::printable_lines(&text))
+    show::out(&show::printable_lines(&text))?;
+    complain(&damaged)
 }

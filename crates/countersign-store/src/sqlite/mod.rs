@@ -5,8 +5,8 @@ mod keyring;
 mod row;
 mod schema;
 
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use countersign_protocol::identity::ServiceName;
 use countersign_protocol::lookup::LookupKey;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
+use crate::file::Unfinished;
 use crate::master::MasterKey;
-use crate::{NewPeer, Peer, PeerStore, StoreError};
+use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
 use keyring::Keyring;
 
 /// How long a writer waits for another one.
@@ -27,11 +28,20 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct SqliteStore {
     connection: Mutex<Connection>,
     keyring: Keyring,
+    place: Place,
+}
+
+/// Where the file is, and which one it was when it was opened.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
 }
 
 impl SqliteStore {
-    /// Makes a new store with mode 0600 and new keys. It is made under another name and then moved, so that a
-    /// crash leaves a whole store or none.
+    /// Makes a new store with mode 0600 and new keys. It is made under another name, opened once for a test and
+    /// then linked to its own, so that a full disk or a crash leaves a whole store or none.
     ///
     /// # Errors
     /// [`StoreError::Exists`], or the file cannot be written.
@@ -40,24 +50,15 @@ impl SqliteStore {
             std::io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.display().to_string() },
             _ => StoreError::Io { path: path.display().to_string(), error },
         };
-        let unfinished = path.with_added_extension("unfinished");
-        for leftover in ["unfinished", "unfinished-wal", "unfinished-shm"] {
-            let _ = std::fs::remove_file(path.with_added_extension(leftover));
+        let (unfinished, _) = Unfinished::create(path, 0o600).map_err(failed)?;
+        let made = build(unfinished.path(), master);
+        if made.is_err() {
+            let mut journal = unfinished.path().as_os_str().to_owned();
+            journal.push("-journal");
+            let _ = std::fs::remove_file(journal);
         }
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)
-            .map_err(failed)?;
-        let mut connection = connect(&unfinished)?;
-        schema::migrate(&mut connection)?;
-        Keyring::create(&mut connection, master)?;
-        // Closing moves everything from the log into the file.
-        connection.close().map_err(|(_, error)| error)?;
-        // Unlike a rename, a link does not replace what is there.
-        std::fs::hard_link(&unfinished, path).map_err(failed)?;
-        let _ = std::fs::remove_file(&unfinished);
+        made?;
+        unfinished.publish(path).map_err(failed)?;
         Self::open(path, master)
     }
 
@@ -67,33 +68,73 @@ impl SqliteStore {
     /// [`StoreError::NoStore`], [`StoreError::WrongMasterKey`], [`StoreError::TooNew`], or the file cannot be
     /// read. Nothing is written in any of these cases.
     pub fn open(path: &Path, master: &MasterKey) -> Result<Self, StoreError> {
-        if !path.exists() {
-            return Err(StoreError::NoStore { path: path.display().to_string() });
-        }
-        let mut connection = connect(path)?;
-        let keyring = match schema::version(&connection)? {
-            // A file without a schema is none of ours.
-            0 => return Err(StoreError::NoStore { path: path.display().to_string() }),
-            _ => {
-                schema::refuse_newer(&connection)?;
-                Keyring::open(&connection, master)?
-            }
-        };
+        // Looked at before it is opened: a file that is exchanged in between is noticed later.
+        let place = Place::of(path)?;
+        let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let keyring = open_keyring(&connection, path, master)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
         schema::migrate(&mut connection)?;
-        Ok(Self { connection: Mutex::new(connection), keyring })
+        Ok(Self { connection: Mutex::new(connection), keyring, place })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    /// The connection, if the file at the path is still the one it leads to.
+    fn lock(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
+        self.place.check()?;
         // A transaction that was not committed is rolled back when it is dropped.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+impl Place {
+    fn of(path: &Path) -> Result<Self, StoreError> {
+        let shown = || path.display().to_string();
+        let found = std::path::absolute(path).and_then(|path| Ok((path.metadata()?, path)));
+        match found {
+            Ok((metadata, path)) => Ok(Self { path, device: metadata.dev(), inode: metadata.ino() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(StoreError::NoStore { path: shown() })
+            }
+            Err(error) => Err(StoreError::Io { path: shown(), error }),
+        }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let path = || self.path.display().to_string();
+        match self.path.metadata() {
+            Ok(metadata) if (metadata.dev(), metadata.ino()) == (self.device, self.inode) => Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::Io { path: path(), error })
+            }
+            _ => Err(StoreError::Replaced { path: path() }),
+        }
+    }
+}
+
+/// Fills an empty file with a store, and sees whether it opens.
+fn build(path: &Path, master: &MasterKey) -> Result<(), StoreError> {
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // With a log beside it the file would not be the whole store.
+    connection.pragma_update(None, "journal_mode", "DELETE")?;
+    schema::migrate(&mut connection)?;
+    Keyring::create(&mut connection, master)?;
+    connection.close().map_err(|(_, error)| error)?;
+    let written = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    open_keyring(&written, path, master)?;
+    Ok(())
+}
+
+fn open_keyring(connection: &Connection, path: &Path, master: &MasterKey) -> Result<Keyring, StoreError> {
+    if schema::version(connection)? == 0 {
+        // A file without a schema is none of ours.
+        return Err(StoreError::NoStore { path: path.display().to_string() });
+    }
+    schema::refuse_newer(connection)?;
+    Keyring::open(connection, master)
+}
+
+fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
     // What was said to be done must outlive a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -105,7 +146,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 impl PeerStore for SqliteStore {
     fn add(&self, peer: NewPeer, now: UnixTime) -> Result<Peer, StoreError> {
         let (peer, hashes) = peer.into_peer(&self.keyring.lookup, now);
-        let mut connection = self.lock();
+        let mut connection = self.lock()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if row::exists(&transaction, &peer.name)? {
             return Err(StoreError::NameTaken(peer.name));
@@ -133,7 +174,7 @@ impl PeerStore for SqliteStore {
     }
 
     fn remove(&self, name: &ServiceName) -> Result<(), StoreError> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         match connection.execute("DELETE FROM peer WHERE name = ?1", params![name.as_str()])? {
             0 => Err(StoreError::NoSuchPeer(name.clone())),
             _ => Ok(()),
@@ -141,20 +182,23 @@ impl PeerStore for SqliteStore {
     }
 
     fn get(&self, name: &ServiceName) -> Result<Peer, StoreError> {
-        let mut connection = self.lock();
+        let mut connection = self.lock()?;
         let transaction = connection.transaction()?;
-        let peers = row::read(&transaction, &self.keyring.data, Some(name))?;
+        let Listing { peers, damaged } = row::read(&transaction, &self.keyring.data, Some(name))?;
+        if let Some(error) = damaged.into_iter().next() {
+            return Err(error);
+        }
         peers.into_iter().next().ok_or_else(|| StoreError::NoSuchPeer(name.clone()))
     }
 
-    fn list(&self) -> Result<Vec<Peer>, StoreError> {
-        let mut connection = self.lock();
+    fn read_all(&self) -> Result<Listing, StoreError> {
+        let mut connection = self.lock()?;
         let transaction = connection.transaction()?;
         row::read(&transaction, &self.keyring.data, None)
     }
 
     fn version(&self) -> Result<u64, StoreError> {
-        let connection = self.lock();
+        let connection = self.lock()?;
         // data_version sees other connections' commits, total_changes our own; each only grows.
         let others: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
         Ok(others.unsigned_abs().wrapping_add(connection.total_changes() << 32))

@@ -1,6 +1,6 @@
 //! Peers and credentials as rows; the secret part of a credential as one sealed value that is bound to everything
-//! that stands readable beside it. Rows cannot be exchanged, and whoever changes a URL or a pin in the database
-//! makes the peer unusable, not his own.
+//! that stands readable beside it. Rows cannot be exchanged, and whoever changes a URL, a pin or a fingerprint in
+//! the database makes that peer unusable, not his own.
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::aead::AeadKey;
@@ -8,11 +8,12 @@ use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::identity::{Profile, ServiceName};
 use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::lp;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{Credential, Keys, Peer, StoreError, Trust, random};
+use crate::{Credential, Keys, Listing, Peer, StoreError, Trust, random};
 
 /// The plaintext of `credential.sealed`.
 #[derive(Serialize, Deserialize)]
@@ -55,7 +56,11 @@ pub(super) fn insert(connection: &Connection, data: &AeadKey, peer: &Peer) -> Re
         ],
     )?;
     for credential in &peer.credentials {
-        let sealed = data.seal(random(), &place(peer, credential.number), &seal(credential)?);
+        let sealed = data.seal(
+            random(),
+            &place(peer, credential.number, credential.created, &credential.fingerprint),
+            &seal(credential)?,
+        );
         connection.execute(
             "INSERT INTO credential (peer, number, created, fingerprint, sealed) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![
@@ -70,39 +75,57 @@ pub(super) fn insert(connection: &Connection, data: &AeadKey, peer: &Peer) -> Re
     Ok(())
 }
 
+/// All peers, or the one of this name. What is wrong with one peer's rows is reported as damage of that peer.
 pub(super) fn read(
     connection: &Connection,
     data: &AeadKey,
     only: Option<&ServiceName>,
-) -> Result<Vec<Peer>, StoreError> {
+) -> Result<Listing, StoreError> {
     let only = only.map(ServiceName::as_str);
-    let mut peers = connection
+    let read: Vec<Result<Peer, StoreError>> = connection
         .prepare_cached(
             "SELECT name, profile, url, trust, danger_unproven_server, created
              FROM peer WHERE ?1 IS NULL OR name = ?1 ORDER BY name",
         )?
-        .query_and_then(params![only], read_peer)?
-        .collect::<Result<Vec<_>, StoreError>>()?;
+        .query_and_then(params![only], |row| Ok(read_peer(row)))?
+        .collect::<Result<_, StoreError>>()?;
     let mut statement = connection.prepare_cached(
         "SELECT number, created, fingerprint, sealed FROM credential WHERE peer = ?1 ORDER BY number",
     )?;
-    for peer in &mut peers {
-        let rows =
-            statement.query_and_then(params![peer.name.as_str()], |row| read_credential(row, data, peer))?;
-        let credentials = rows.collect::<Result<Vec<_>, StoreError>>()?;
-        if credentials.is_empty() {
-            return Err(StoreError::Damaged(peer.name.to_string()));
+    let mut listing = Listing::default();
+    for peer in read {
+        match peer {
+            Ok(mut peer) => {
+                let credentials: Vec<Result<Credential, StoreError>> = statement
+                    .query_and_then(params![peer.name.as_str()], |row| Ok(read_credential(row, data, &peer)))?
+                    .collect::<Result<_, StoreError>>()?;
+                match credentials.into_iter().collect::<Result<Vec<_>, _>>() {
+                    Ok(credentials) if credentials.is_empty() => {
+                        listing.damaged.push(StoreError::Damaged(peer.name.to_string()));
+                    }
+                    Ok(credentials) => {
+                        peer.credentials = credentials;
+                        listing.peers.push(peer);
+                    }
+                    Err(damaged) => listing.damaged.push(damaged),
+                }
+            }
+            Err(damaged) => listing.damaged.push(damaged),
         }
-        peer.credentials = credentials;
     }
-    Ok(peers)
+    Ok(listing)
 }
 
+/// Fails with damage only: what cannot be had from a row that is there was put there by somebody else.
 fn read_peer(row: &Row<'_>) -> Result<Peer, StoreError> {
-    let name: String = row.get(0)?;
+    let name = row.get_ref(0).map(|value| match value {
+        ValueRef::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    });
+    let name = name.unwrap_or_default();
     let damaged = || StoreError::Damaged(countersign_protocol::wire::printable(&name, 63));
-    let profile: String = row.get(1)?;
-    let trust: String = row.get(3)?;
+    let profile: String = row.get(1).map_err(|_| damaged())?;
+    let trust: String = row.get(3).map_err(|_| damaged())?;
     let trust = match (trust.as_str(), trust.strip_prefix("pin ")) {
         ("system", _) => Trust::System,
         (_, Some(pin)) => Trust::parse_pin(pin).map_err(|_| damaged())?,
@@ -111,19 +134,22 @@ fn read_peer(row: &Row<'_>) -> Result<Peer, StoreError> {
     Ok(Peer {
         name: name.parse().map_err(|_| damaged())?,
         profile: profile.parse().map_err(|_| damaged())?,
-        url: row.get(2)?,
+        url: row.get(2).map_err(|_| damaged())?,
         trust,
-        danger_unproven_server: row.get(4)?,
-        created: time(row.get(5)?),
+        danger_unproven_server: row.get(4).map_err(|_| damaged())?,
+        created: time(row.get(5).map_err(|_| damaged())?),
         credentials: Vec::new(),
     })
 }
 
+/// Fails with damage only, as [`read_peer`] does.
 fn read_credential(row: &Row<'_>, data: &AeadKey, peer: &Peer) -> Result<Credential, StoreError> {
-    let number: u32 = row.get(0)?;
+    let number: u32 = row.get(0).map_err(|_| StoreError::Damaged(peer.name.to_string()))?;
     let damaged = || StoreError::Damaged(format!("{}/{number}", peer.name));
-    let sealed: Vec<u8> = row.get(3)?;
-    let opened = data.open(&place(peer, number), &sealed).map_err(|_| damaged())?;
+    let created = time(row.get(1).map_err(|_| damaged())?);
+    let fingerprint = Fingerprint::from_stored(row.get(2).map_err(|_| damaged())?);
+    let sealed: Vec<u8> = row.get(3).map_err(|_| damaged())?;
+    let opened = data.open(&place(peer, number, created, &fingerprint), &sealed).map_err(|_| damaged())?;
     let sealed: Sealed = serde_json::from_slice(&opened).map_err(|_| damaged())?;
     let keys = match (sealed.keys, peer.profile) {
         (
@@ -141,13 +167,7 @@ fn read_credential(row: &Row<'_>, data: &AeadKey, peer: &Peer) -> Result<Credent
         },
         _ => return Err(damaged()),
     };
-    Ok(Credential {
-        number,
-        uid: sealed.uid,
-        created: time(row.get(1)?),
-        fingerprint: Fingerprint::from_stored(row.get(2)?),
-        keys,
-    })
+    Ok(Credential { number, uid: sealed.uid, created, fingerprint, keys })
 }
 
 fn seal(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, StoreError> {
@@ -171,8 +191,8 @@ fn seal(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     Ok(bytes)
 }
 
-/// What a credential is sealed to.
-fn place(peer: &Peer, number: u32) -> Vec<u8> {
+/// What a credential is sealed to: all that stands readable beside it.
+fn place(peer: &Peer, number: u32, created: UnixTime, fingerprint: &Fingerprint) -> Vec<u8> {
     lp(&[
         b"countersign credential 1",
         peer.name.as_str().as_bytes(),
@@ -180,7 +200,10 @@ fn place(peer: &Peer, number: u32) -> Vec<u8> {
         peer.url.as_deref().unwrap_or_default().as_bytes(),
         trust_text(&peer.trust).as_bytes(),
         &[u8::from(peer.danger_unproven_server)],
+        &seconds(peer.created).to_be_bytes(),
         &number.to_be_bytes(),
+        &seconds(created).to_be_bytes(),
+        fingerprint.as_str().as_bytes(),
     ])
 }
 

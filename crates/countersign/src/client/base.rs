@@ -80,19 +80,30 @@ impl BaseUrl {
     /// The URL of `path` (with its query) below this one.
     ///
     /// # Errors
-    /// The path has characters that no URL has.
+    /// It does not begin with a slash, has dot segments, plain or encoded, with which it could leave this URL, or
+    /// characters that no URL has.
     pub fn below(&self, path: &str) -> Result<Uri, ClientError> {
-        self.join(path, true)
+        self.at(self.prefix(), path)
     }
 
-    /// The URL of `path` at this origin. With `below`, the path is taken as below the prefix.
-    pub(super) fn join(&self, path: &str, below: bool) -> Result<Uri, ClientError> {
+    /// The URL of `path` at this origin, whatever the prefix.
+    pub(super) fn at_origin(&self, path: &str) -> Result<Uri, ClientError> {
+        self.at("", path)
+    }
+
+    fn at(&self, prefix: &str, path: &str) -> Result<Uri, ClientError> {
+        let wrong = |why| ClientError::Url { url: printable(path, 200), why };
+        // `*`, `@host` or `:port` must not become part of the authority.
+        if !path.starts_with('/') {
+            return Err(wrong("its path does not begin with a slash"));
+        }
+        if has_dot_segments(path) {
+            return Err(wrong("its path has dot segments"));
+        }
         let origin = self.0.origin().ascii_serialization();
-        let prefix = if below { self.prefix() } else { "" };
-        format!("{origin}{prefix}{path}").parse().map_err(|_| ClientError::Url {
-            url: printable(path, 200),
-            why: "its path has characters that must be percent-encoded",
-        })
+        format!("{origin}{prefix}{path}")
+            .parse()
+            .map_err(|_| wrong("its path has characters that must be percent-encoded"))
     }
 }
 
@@ -100,6 +111,17 @@ impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.0.as_str().trim_end_matches('/'))
     }
+}
+
+/// Whether a path has segments that mean "here" or "above" (RFC 3986, section 5.2.4) to somebody: plain, encoded,
+/// behind backslashes, or before a parameter.
+fn has_dot_segments(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default().to_ascii_lowercase();
+    let separated = path.replace("%2f", "/").replace("%5c", "/").replace('\\', "/");
+    separated.split('/').any(|segment| {
+        let plain = segment.replace("%2e", ".").replace("%3b", ";");
+        matches!(plain.split(';').next(), Some("." | ".."))
+    })
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -142,6 +164,48 @@ mod tests {
             "data:text/plain,hello",
         ] {
             assert!(matches!(BaseUrl::parse(bad), Err(ClientError::Url { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_can_leave_neither_the_prefix_nor_the_host() {
+        let base = BaseUrl::parse("https://orders.example/api").unwrap();
+        for good in [
+            "/",
+            "/a/b",
+            "/a..b/.c/...",
+            "/.well-known/x",
+            "//a",
+            "/a;x=../y",
+            "/a?b=/../c",
+            "/@evil.example/",
+        ] {
+            let url = base.below(good).unwrap();
+            assert_eq!(url.authority().unwrap(), "orders.example", "{good}");
+            assert!(url.path().starts_with("/api/"), "{good}");
+        }
+        for bad in [
+            "*",
+            "",
+            "a",
+            "@evil.example/",
+            ".evil.example/",
+            ":1/x",
+            "/..",
+            "/../admin",
+            "/a/./b",
+            "/a/%2e%2E/b",
+            "/a/.%2e",
+            "/..;/b",
+            "/..%3bx/b",
+            "/a%2f..%2Fb",
+            "/a/..\\b",
+            "/a%5C..",
+            "?a",
+            "#a",
+        ] {
+            assert!(base.below(bad).is_err(), "{bad}");
+            assert!(base.at_origin(bad).is_err(), "{bad}");
         }
     }
 

@@ -143,7 +143,7 @@ impl Wire<'_> {
     }
 
     async fn post(&self, outgoing: Outgoing) -> Result<Answer, ClientError> {
-        let url = self.base.join(outgoing.path, true)?;
+        let url = self.base.below(outgoing.path)?;
         let mut request = Request::new(Bytes::copy_from_slice(&outgoing.body));
         *request.method_mut() = Method::POST;
         *request.headers_mut() = outgoing.headers;

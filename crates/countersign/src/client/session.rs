@@ -122,13 +122,14 @@ impl Client {
     pub async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Body>, ClientError> {
         let inner = &*self.0;
         *request.uri_mut() = inner.target(request.uri())?;
+        let again = request.method().is_idempotent();
         let taken = [AUTHORIZATION, X_API_KEY, X_CHALLENGE, X_SIGNATURE];
         if let Some(name) = taken.iter().find(|name| request.headers().contains_key(*name)) {
             return Err(ClientError::HeaderTaken(name.clone()));
         }
         let handshake = self.handshake(None).await?;
         let response = inner.dispatch(&handshake, request.clone()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || !may_be_stale(&handshake, &response) {
+        if response.status() != StatusCode::UNAUTHORIZED || !may_be_stale(&handshake, &response, again) {
             return Ok(response);
         }
         // The token was good a moment ago: the server restarted, or revoked it. A 401 has changed nothing, so
@@ -171,13 +172,13 @@ impl Inner {
     fn target(&self, uri: &http::Uri) -> Result<http::Uri, ClientError> {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         if uri.authority().is_none() {
-            return self.base.join(path, true);
+            return self.base.below(path);
         }
         let (origin, path) = BaseUrl::split(&uri.to_string())?;
         if !self.base.covers(&origin, &path) {
             return Err(ClientError::Elsewhere);
         }
-        self.base.join(&path, false)
+        self.base.at_origin(&path)
     }
 
     async fn shake(&self) -> Result<Handshake, ClientError> {
@@ -213,7 +214,9 @@ impl Inner {
         let (outcome, reason, detail) = match failure {
             None => (Outcome::Accepted, "accepted", None),
             Some(Failure::Network(error)) => (Outcome::Refused, "unreachable", Some(error.to_string())),
-            Some(Failure::Protocol(error)) => (Outcome::Refused, reason(error), Some(error.to_string())),
+            Some(Failure::Protocol(error)) => {
+                (Outcome::Refused, reason(error), Some(self.discreet(error).to_string()))
+            }
         };
         audit.record(&Record {
             direction: Direction::Outbound,
@@ -234,8 +237,24 @@ impl Inner {
         match failure {
             Failure::Network(error) => error,
             Failure::Protocol(error) => {
+                let error = self.discreet(&error);
                 ClientError::Handshake { url: self.base.to_string(), profile: self.profile, error }
             }
+        }
+    }
+
+    /// What a server writes about its refusal is shown and recorded, but not if it repeats a key that is a secret.
+    fn discreet(&self, error: &ReplyError) -> ReplyError {
+        match (error, &self.proof) {
+            (ReplyError::Status { status, title: Some(title) }, Proof::ApiKey(key))
+                if title.contains(key.expose()) =>
+            {
+                ReplyError::Status {
+                    status: *status,
+                    title: Some("(it repeats our key: not shown)".to_owned()),
+                }
+            }
+            _ => error.clone(),
         }
     }
 
@@ -274,8 +293,9 @@ impl Inner {
 
 /// Whether a 401 can mean that the session ended: a token was sent, and the answer asks for our scheme or, as
 /// strangers' servers do, for none at all. One that asks for another scheme comes from the service behind, and so
-/// does one that asks for none where the token is of our kind: our own server always names the scheme.
-fn may_be_stale(handshake: &Handshake, response: &Response<Body>) -> bool {
+/// does one that asks for none where the token is of our kind: our own server always names the scheme. Where none
+/// is named, nothing says that the request has changed nothing, so only an idempotent one may go out `again`.
+fn may_be_stale(handshake: &Handshake, response: &Response<Body>, again: bool) -> bool {
     let Handshake::Session(Session { token: Some(token), .. }) = handshake else { return false };
     let mut asked = response.headers().get_all(WWW_AUTHENTICATE).iter().peekable();
     let ours = |value: &http::HeaderValue| {
@@ -285,7 +305,7 @@ fn may_be_stale(handshake: &Handshake, response: &Response<Body>) -> bool {
             .is_some_and(|start| start.eq_ignore_ascii_case(SCHEME.as_bytes()))
     };
     match asked.peek() {
-        None => !token.expose().starts_with(token::PREFIX),
+        None => again && !token.expose().starts_with(token::PREFIX),
         Some(_) => asked.any(ours),
     }
 }

@@ -74,6 +74,12 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Whether the limits let another refused request of this source pass as what it is.
+    pub(super) fn check_source(&self) -> Result<(), Refusal> {
+        let inner = self.authenticator.inner();
+        inner.limiters.request(self.source, inner.clock.now_ms())
+    }
+
     /// Whether this source and key have failed too often.
     pub(super) fn check_failures(&self) -> Result<(), Refusal> {
         let inner = self.authenticator.inner();
@@ -107,8 +113,17 @@ impl<'a> Attempt<'a> {
             _ => None,
         };
         let outcome = if refusal == Refusal::ChallengeSent { Outcome::Challenged } else { Outcome::Refused };
+        let limited = matches!(refusal, Refusal::RateLimited { .. });
+        let written = match inner.limiters.line(limited, self.source, inner.clock.now_ms()) {
+            Some(1) => self.write(outcome, refusal.code(), detail),
+            Some(several) => {
+                let detail = format!("stands for {several} rate-limited attempts since the last such line");
+                self.write(outcome, refusal.code(), Some(detail))
+            }
+            None => Ok(()),
+        };
         // A trail that cannot be written turns even a refusal into "cannot decide": it must be noticed.
-        let refusal = match self.write(outcome, refusal.code(), detail) {
+        let refusal = match written {
             Ok(()) => {
                 inner.count(outcome, refusal.code());
                 refusal
@@ -144,7 +159,9 @@ impl<'a> Attempt<'a> {
             request_id: self.request_id.clone(),
         };
         let recorded = audit.record(&record);
-        inner.trail_written.store(recorded.is_ok(), Ordering::Relaxed);
+        if recorded.is_err() {
+            inner.trail_failed_ms.store(inner.elapsed_ms().max(1), Ordering::Relaxed);
+        }
         recorded.map_err(|error| {
             tracing::error!(%error, "nothing is accepted until the audit trail can be written");
             Refusal::AuditUnavailable

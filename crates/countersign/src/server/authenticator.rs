@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ use super::snapshot::Snapshot;
 
 /// Live burned challenges at most, about 32 bytes each.
 const REPLAY_CAPACITY: usize = 1_000_000;
+
+/// For how long a failed write to the trail makes the service not ready.
+const TRAIL_DOUBT_MS: u64 = 10_000;
 
 /// Called with outcome and reason of every attempt; for metrics.
 pub(super) type Counter = Box<dyn Fn(Outcome, &str) + Send + Sync>;
@@ -47,8 +50,8 @@ pub(super) struct Inner {
     /// When the store was last asked, in milliseconds after `started`; 0 while nobody watches it.
     asked_ms: AtomicU64,
     counter: Option<Counter>,
-    /// Whether the last record could be written.
-    pub(super) trail_written: AtomicBool,
+    /// When the trail could not be written the last time, in milliseconds after `started`; 0 for never.
+    pub(super) trail_failed_ms: AtomicU64,
 }
 
 struct Tokens {
@@ -165,7 +168,7 @@ impl Builder {
             started: Instant::now(),
             asked_ms: AtomicU64::new(0),
             counter: self.counter,
-            trail_written: AtomicBool::new(true),
+            trail_failed_ms: AtomicU64::new(0),
         })))
     }
 }
@@ -237,10 +240,13 @@ impl Authenticator {
         }
     }
 
-    /// Whether decisions can be made: the store was asked lately, and the last record could be written.
+    /// Whether decisions can be made: the store was asked lately, and no record failed to be written in the last ten
+    /// seconds. (Only an attempt can find out whether the trail can be written again, so it has to be let come.)
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.fresh().is_ok() && self.0.trail_written.load(Ordering::Relaxed)
+        let failed = self.0.trail_failed_ms.load(Ordering::Relaxed);
+        let trail = failed == 0 || self.0.elapsed_ms().saturating_sub(failed) > TRAIL_DOUBT_MS;
+        trail && self.0.fresh().is_ok()
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -256,7 +262,7 @@ impl Inner {
     }
 
     /// Real time on purpose: this is about a store that hangs, not about the age of a message.
-    fn elapsed_ms(&self) -> u64 {
+    pub(super) fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 

@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::refusal::{Refusal, Scope};
@@ -10,7 +11,7 @@ use countersign_store::{Limiter, Quota};
 /// sources are counted by /64 (RFC 6177).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests to the endpoints, per source. Default: 12,000 a minute, 400 at once.
+    /// Requests to the endpoints and refused ones elsewhere, per source. Default: 12,000 a minute, 400 at once.
     pub per_source: Quota,
     /// Requests to the endpoints, per source and key. Default: 6,000 a minute, 200 at once.
     pub per_key: Quota,
@@ -40,6 +41,8 @@ pub(super) struct Limiters {
     key: Limiter,
     source_failures: Limiter,
     key_failures: Limiter,
+    lines: Limiter,
+    folded: AtomicU64,
 }
 
 impl Limiters {
@@ -49,12 +52,14 @@ impl Limiters {
             key: Limiter::new(limits.per_key, limits.capacity),
             source_failures: Limiter::new(limits.failures_per_source, limits.capacity),
             key_failures: Limiter::new(limits.failures_per_key, limits.capacity),
+            lines: Limiter::new(Quota::per_minute(60, 60), limits.capacity),
+            folded: AtomicU64::new(0),
         }
     }
 
     /// A request to an endpoint.
     pub(super) fn request(&self, source: IpAddr, now_ms: u64) -> Result<(), Refusal> {
-        limited(self.source.hit(&network(source), now_ms), Scope::Source)
+        limited(self.source.hit(&source_network(source), now_ms), Scope::Source)
     }
 
     /// … with this key.
@@ -64,7 +69,7 @@ impl Limiters {
         key: LookupHash,
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        limited(self.key.hit(&(network(source), key), now_ms), Scope::Key)
+        limited(self.key.hit(&(source_network(source), key), now_ms), Scope::Key)
     }
 
     /// Whether this source, with this key, has failed too often to be listened to now.
@@ -74,19 +79,37 @@ impl Limiters {
         key: Option<LookupHash>,
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        limited(self.source_failures.peek(&network(source), now_ms), Scope::SourceFailures)?;
+        limited(self.source_failures.peek(&source_network(source), now_ms), Scope::SourceFailures)?;
         match key {
-            Some(key) => limited(self.key_failures.peek(&(network(source), key), now_ms), Scope::KeyFailures),
+            Some(key) => {
+                limited(self.key_failures.peek(&(source_network(source), key), now_ms), Scope::KeyFailures)
+            }
             None => Ok(()),
+        }
+    }
+
+    /// For how many attempts this one may have a line on the trail; `None` if it may not. Of rate-limited
+    /// attempts a source gets sixty lines and then one a second, which also counts those of any source that got
+    /// none: strangers must not be able to fill the disk.
+    pub(super) fn line(&self, limited: bool, source: IpAddr, now_ms: u64) -> Option<u64> {
+        if !limited {
+            return Some(1);
+        }
+        match self.lines.hit(&source_network(source), now_ms) {
+            Ok(()) => Some(self.folded.swap(0, Ordering::Relaxed) + 1),
+            Err(_) => {
+                self.folded.fetch_add(1, Ordering::Relaxed);
+                None
+            }
         }
     }
 
     /// Counts a failure.
     pub(super) fn failed(&self, source: IpAddr, key: Option<LookupHash>, now_ms: u64) {
         // Whether it was the one too many is for the next attempt to find out.
-        let _ = self.source_failures.hit(&network(source), now_ms);
+        let _ = self.source_failures.hit(&source_network(source), now_ms);
         if let Some(key) = key {
-            let _ = self.key_failures.hit(&(network(source), key), now_ms);
+            let _ = self.key_failures.hit(&(source_network(source), key), now_ms);
         }
     }
 }
@@ -95,8 +118,10 @@ fn limited(result: Result<(), u64>, scope: Scope) -> Result<(), Refusal> {
     result.map_err(|wait_ms| Refusal::RateLimited { retry_after: wait_ms.div_ceil(1_000).max(1), scope })
 }
 
-/// The address as far as one customer of a provider shares it.
-fn network(source: IpAddr) -> u128 {
+/// What counts as one source: an IPv4 address (mapped ones too), or an IPv6 /64, as one customer of a provider has
+/// it (RFC 6177).
+#[must_use]
+pub fn source_network(source: IpAddr) -> u128 {
     match source.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
@@ -109,7 +134,7 @@ mod tests {
 
     #[test]
     fn neighbours_in_a_64_are_one_source_and_mapped_addresses_are_ipv4() {
-        let network = |text: &str| network(text.parse().unwrap());
+        let network = |text: &str| source_network(text.parse().unwrap());
         assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));

@@ -14,7 +14,8 @@
 //! # Deployment
 //! Put the layer outside of anything that acts on a request, and serve over TLS: a token is a bearer token. The
 //! caller's address is taken from [`SourceAddr`] or axum's `ConnectInfo`; without either, all callers share one
-//! rate limit. Cookies and other credentials beside ours are passed on untouched.
+//! rate limit. Cookies and other credentials beside ours are passed on untouched; so are a request's trailers, in
+//! which nothing that names an identity is to be believed ([`strip_credentials`] takes it out).
 //!
 //! # Example
 //! A protected route, and a caller that proves itself or fails:
@@ -90,7 +91,7 @@ pub use clock::Clock;
 pub use endpoints::router;
 pub use extract::{Peer, SourceAddr};
 pub use layer::{AuthLayer, AuthService, ResponseBody};
-pub use limits::Limits;
+pub use limits::{Limits, source_network};
 pub use reject::{Rejection, problem_response};
 pub use route::Admitted;
-pub use strip::remove_spelled;
+pub use strip::{credentials as strip_credentials, remove_spelled};

@@ -39,7 +39,11 @@ impl Authenticator {
         let mut attempt = Attempt::new(self, source, "request");
         match decide(self.inner(), &mut attempt, headers) {
             Ok((peer, proof)) => Ok(Admitted { peer, request_id: attempt.request_id, proof }),
-            Err((refusal, challenge)) => Err(Box::new(attempt.refuse(refusal, challenge))),
+            // Strangers' requests are limited here as they are on the endpoints: each of them is a line on the trail.
+            Err((refusal, challenge)) => Err(Box::new(match attempt.check_source() {
+                Ok(()) => attempt.refuse(refusal, challenge),
+                Err(limited) => attempt.refuse(limited, None),
+            })),
         }
     }
 }
@@ -91,19 +95,13 @@ fn by_token(
     snapshot: &Snapshot,
     token: &str,
 ) -> Result<Peer, Refusal> {
-    // A good token is never held up by failures of others at the same address: opening it costs less than
-    // keeping its owner out would.
+    // A token is never held up by failures of others at the same address: opening it costs less than keeping its
+    // owner out would. One that does not open counts like any refused request, and not as a failure.
     let opened = inner.open_token(token).and_then(|claims| {
         attempt.with_claimed(&claims.credential);
         snapshot.live(&claims.uid).ok_or(Refusal::TokenOrphaned)
     });
-    let (credential, profile) = match opened {
-        Ok(live) => live,
-        Err(refusal) => {
-            attempt.check_failures()?;
-            return Err(refusal);
-        }
-    };
+    let (credential, profile) = opened?;
     attempt.with_credential(credential, *profile);
     attempt.accept()?;
     Ok(Peer::new(credential.clone(), *profile))
@@ -139,6 +137,7 @@ pub(super) fn by_signature<'a>(
         inner.replays.claim(claim.id, claim.expires, now).map_err(|error| match error {
             ClaimError::Used => Refusal::ChallengeUsed,
             ClaimError::Full => Refusal::ReplayLogFull,
+            ClaimError::Expired => Refusal::ChallengeExpired,
         })
     });
     let verified = claimed.map_err(|(refusal, holder)| {

@@ -6,7 +6,7 @@ use countersign_protocol::lookup::{LookupHash, LookupKey};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::server::{Candidate, Holders};
-use countersign_store::{Keys, Peer, PeerStore, StoreError};
+use countersign_store::{Keys, Listing, Peer, PeerStore, StoreError};
 
 /// All peers at one moment, with their HMAC keys prepared: what the hot path reads.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ pub(super) struct Found<'a> {
 }
 
 impl Snapshot {
-    /// Reads the store. The version is taken first: a change in between is seen next time.
+    /// Reads the store. The version is taken first: a change in between is seen next time. Damaged peers are left
+    /// out, as if they were removed; the others go on.
     pub(super) fn read(store: &dyn PeerStore) -> Result<Self, StoreError> {
         let version = store.version()?;
         let mut snapshot = Self {
@@ -68,8 +69,12 @@ impl Snapshot {
             live: HashMap::new(),
             macs: 1,
         };
-        for peer in store.list()? {
-            snapshot.add(&peer);
+        let Listing { peers, damaged } = store.read_all()?;
+        for error in &damaged {
+            tracing::error!(%error, "a peer is left out");
+        }
+        for peer in &peers {
+            snapshot.add(peer);
         }
         Ok(snapshot)
     }

@@ -15,7 +15,7 @@ pub(super) const REQUEST_ID: &str = "x-request-id";
 /// CGI (RFC 3875, section 4.1.18) makes `HTTP_X_COUNTERSIGN_SERVICE` of `X-Countersign-Service`, of
 /// `X_Countersign_Service`, and with some servers of `X.Countersign.Service` or any other mark between the words:
 /// a name counts whichever way it is spelled.
-pub(super) fn credentials(headers: &mut HeaderMap) {
+pub fn credentials(headers: &mut HeaderMap) {
     // However it is written there: the layer may have let the request pass for another reason.
     let mut values = headers.get_all(AUTHORIZATION).iter();
     if values.any(|value| holds_token(value.as_bytes())) {
@@ -35,7 +35,9 @@ fn holds_token(value: &[u8]) -> bool {
 /// Takes out of a handler's response what only we may say.
 pub(super) fn proof(headers: &mut HeaderMap) {
     let ours = [X_API_KEY, X_SIGNATURE];
-    remove_spelled(headers, |name| name == REQUEST_ID || ours.iter().any(|ours| ours.as_str() == name));
+    remove_spelled(headers, |name| {
+        name == REQUEST_ID || name.starts_with(IDENTITY) || ours.iter().any(|ours| ours.as_str() == name)
+    });
 }
 
 /// Removes every field whose name matches when each mark in it is read as `-`.
