@@ -23,7 +23,7 @@ const UNIFORM: [Refusal; 5] = [
     Refusal::NothingOutstanding,
 ];
 
-fn malformed() -> [Malformed; 10] {
+fn malformed() -> [Malformed; 12] {
     [
         Malformed::RepeatedHeader("X-API-Key"),
         Malformed::HeaderValue("X-Challenge"),
@@ -35,6 +35,8 @@ fn malformed() -> [Malformed; 10] {
         Malformed::BodyMembers { line: 3, column: 4 },
         Malformed::Member("apiKey"),
         Malformed::NoKey,
+        Malformed::Host,
+        Malformed::Path,
     ]
 }
 
@@ -68,6 +70,7 @@ fn problems() -> Vec<Problem> {
     let without_refusal = [
         Problem::NotFound,
         Problem::MethodNotAllowed,
+        Problem::MethodNotForwarded,
         Problem::UpstreamUnreachable,
         Problem::UpstreamTimeout,
     ];

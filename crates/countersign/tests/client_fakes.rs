@@ -163,3 +163,30 @@ fn a_peer_that_cannot_be_called_makes_no_client() {
     peer.credentials.clear();
     assert!(matches!(Client::new(&peer), Err(ClientError::NoKey(_))));
 }
+
+/// Under `api-key` the key is a secret, and the server has it.
+#[tokio::test]
+async fn a_server_cannot_have_our_key_shown_or_recorded_by_repeating_it() {
+    let keys = Keys::new();
+    let key = keys.billing.expose().to_owned();
+    let said = json!({"title": format!("unknown key {key}"), "requestId": key}).to_string();
+    let fake = Fake::start(move |_| (401, vec![], said.clone())).await;
+    let sink = Arc::new(MemorySink::default());
+    let client = Client::builder().audit(sink.clone()).build(&keys.orders_by_key_at(fake.url())).unwrap();
+    let error = client.send(get("/")).await.unwrap_err();
+    let recorded = format!("{:?}", sink.records());
+    for text in [error.to_string(), format!("{error:?}"), recorded] {
+        assert!(text.contains("401") && !text.contains(keys.billing.expose()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_would_leave_the_peers_url_is_not_called() {
+    let keys = Keys::new();
+    let fake = Fake::start(|_| (200, vec![], String::new())).await;
+    let client = Client::new(&keys.orders_at(&format!("{}/api", fake.url()), false)).unwrap();
+    for path in ["/../admin", "/a/%2e%2e/../b", "*"] {
+        assert!(matches!(client.send(get(path)).await, Err(ClientError::Url { .. })), "{path}");
+    }
+    assert!(fake.seen().is_empty());
+}

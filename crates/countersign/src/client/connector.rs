@@ -16,7 +16,7 @@ pub type HttpClient =
     Client<HttpsConnector<HttpConnector>, UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
 
 /// A client with this trust. It never sends a request twice by itself, follows no redirect, and closes idle
-/// connections after five seconds. A request whose kept connection turns out to be closed before its first byte was
+/// connections after four seconds (many servers do after five). A request whose kept connection turns out to be closed before its first byte was
 /// sent takes another one.
 ///
 /// # Errors
@@ -35,7 +35,7 @@ pub fn http_client(trust: &Trust) -> Result<HttpClient, ClientError> {
         // Only a request of which nothing was written takes another connection, and none of ours is signed for
         // one connection. (A profile that binds to the connection has to sign anew instead.)
         .retry_canceled_requests(true)
-        .pool_idle_timeout(Duration::from_secs(5))
+        .pool_idle_timeout(Duration::from_secs(4))
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .build(connector))
