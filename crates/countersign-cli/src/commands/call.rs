@@ -49,7 +49,8 @@ fn choose(home: &Home, args: &CallArgs) -> Result<Peer, Failure> {
     }
     let (origin, path) = BaseUrl::split(&args.url)?;
     let mut matching: Vec<(usize, Peer)> = store
-        .list()?
+        .read_all()?
+        .peers
         .into_iter()
         .filter_map(|peer| {
             let url = peer.url.as_deref()?;

@@ -16,8 +16,8 @@ pub type HttpClient =
     Client<HttpsConnector<HttpConnector>, UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
 
 /// A client with this trust. It never sends a request twice by itself, follows no redirect, and closes idle
-/// connections after four seconds (many servers do after five). A request whose kept connection turns out to be closed before its first byte was
-/// sent takes another one.
+/// connections after four seconds (many servers do after five). A request whose kept connection turns out to be
+/// closed before its first byte was sent takes another one.
 ///
 /// # Errors
 /// The trust cannot be used.
