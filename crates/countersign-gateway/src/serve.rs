@@ -37,7 +37,8 @@ pub struct Timeouts {
     pub head: Duration,
     /// Between two pieces of a request's body. Default: 30 seconds.
     pub body: Duration,
-    /// Without taking any byte of a response. Default: 30 seconds.
+    /// Without taking anything of a response. Up to 64 KiB of it (and what the kernel buffers) are taken at once, so
+    /// that a caller has to read some 2 KiB a second. Default: 30 seconds.
     pub write: Duration,
     /// For what runs when the server is asked to stop. Default: 30 seconds.
     pub drain: Duration,
@@ -219,6 +220,9 @@ impl Gateway {
     }
 }
 
+/// Bytes of a response that one HTTP/2 stream may have waiting.
+const SEND_BUFFER: usize = 64 * 1024;
+
 async fn open(url: ListenUrl) -> Result<(ListenUrl, TcpListener), BindError> {
     let failed = |error| BindError::Io { address: url.address, error };
     let listener = TcpListener::bind(url.address).await.map_err(failed)?;
@@ -238,6 +242,8 @@ fn http(settings: &Settings) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(settings.timeouts.head)
         .keep_alive_timeout(settings.timeouts.head)
         .max_concurrent_streams(128)
+        // What waits here for a slow reader hides how slow it is: see `activity`.
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX));
     builder
 }

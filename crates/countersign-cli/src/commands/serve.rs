@@ -18,7 +18,9 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     log();
     let settings = settings(home, &config, args)?;
     let store = home.store()?;
-    if config.token.lifetime().is_none() && store.read_all()?.peers.iter().any(|peer| peer.profile == Profile::ApiKey) {
+    if config.token.lifetime().is_none()
+        && store.read_all()?.peers.iter().any(|peer| peer.profile == Profile::ApiKey)
+    {
         tracing::warn!("tokens are switched off: peers under the profile api-key reach no protected route");
     }
     let metrics = Metrics::new();
