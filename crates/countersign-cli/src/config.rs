@@ -125,6 +125,7 @@ impl Rate {
 pub(crate) struct LimitsConfig {
     requests_per_source: Option<Rate>,
     requests_per_key: Option<Rate>,
+    refused_per_source: Option<Rate>,
     failures_per_source: Option<Rate>,
     failures_per_key: Option<Rate>,
 }
@@ -135,6 +136,7 @@ impl LimitsConfig {
         for (given, limit) in [
             (self.requests_per_source, &mut limits.per_source),
             (self.requests_per_key, &mut limits.per_key),
+            (self.refused_per_source, &mut limits.refused_per_source),
             (self.failures_per_source, &mut limits.failures_per_source),
             (self.failures_per_key, &mut limits.failures_per_key),
         ] {
@@ -235,8 +237,9 @@ listen = ["https://127.0.0.1:8443"]
 # lifetime_seconds = 300                # at most 300
 
 # [limits]                              # a burst, and then so many a minute
-# requests_per_source = {{ per_minute = 12000, burst = 400 }}
-# requests_per_key    = {{ per_minute = 6000, burst = 200 }}
+# requests_per_source = {{ per_minute = 30000, burst = 1000 }}
+# requests_per_key    = {{ per_minute = 15000, burst = 500 }}
+# refused_per_source  = {{ per_minute = 6000, burst = 400 }}
 # failures_per_source = {{ per_minute = 60, burst = 60 }}
 # failures_per_key    = {{ per_minute = 20, burst = 20 }}
 "#

@@ -146,15 +146,17 @@ async fn tokens_that_do_not_open_are_refused_and_are_no_failures() {
 #[tokio::test]
 async fn refused_requests_on_protected_routes_are_limited_by_source_and_a_good_token_is_not() {
     let one_a_minute = Quota::per_minute(1, 5);
-    let world =
-        World::with(|builder| builder.limits(Limits { per_source: one_a_minute, ..Limits::default() }));
+    let world = World::with(|builder| {
+        builder.limits(Limits { refused_per_source: one_a_minute, ..Limits::default() })
+    });
     let token = world.guide_1_token().await;
-    for _ in 0..3 {
+    for _ in 0..5 {
         assert_eq!(world.orders(&[]).await.status, 401);
     }
     let answer = world.orders(&[]).await;
     world.assert_refused(&answer, 429, "rate-limited", "rate-limited-source");
-    assert_eq!(world.send(knock(&world.billing.key)).await.status, 429);
+    assert_eq!(world.orders(&[("x-api-key", "short".to_owned())]).await.status, 429);
+    assert_eq!(world.send(knock(&world.billing.key)).await.status, 401, "a challenge may be asked for");
     assert_eq!(world.send_from(ELSEWHERE, orders(&[])).await.status, 401);
     for _ in 0..20 {
         assert_eq!(world.with_token(&token).await.status, 200);
@@ -164,8 +166,9 @@ async fn refused_requests_on_protected_routes_are_limited_by_source_and_a_good_t
 #[tokio::test]
 async fn a_flood_of_rate_limited_attempts_is_folded_into_lines_that_count_them() {
     let one_a_minute = Quota::per_minute(1, 1);
-    let world =
-        World::with(|builder| builder.limits(Limits { per_source: one_a_minute, ..Limits::default() }));
+    let world = World::with(|builder| {
+        builder.limits(Limits { refused_per_source: one_a_minute, ..Limits::default() })
+    });
     for _ in 0..1_001 {
         world.orders(&[]).await;
     }

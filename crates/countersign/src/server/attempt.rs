@@ -74,10 +74,15 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Whether the limits let another refused request of this source pass as what it is.
-    pub(super) fn check_source(&self) -> Result<(), Refusal> {
+    /// Whether the limits let another refused request of this source on a protected route pass as what it is.
+    pub(super) fn check_refused(&self, refusal: Refusal) -> Result<(), Refusal> {
         let inner = self.authenticator.inner();
-        inner.limiters.request(self.source, inner.clock.now_ms())
+        let now = inner.clock.now_ms();
+        match refusal {
+            // The first step of guide 1, as on `/authenticate`.
+            Refusal::ChallengeSent => inner.limiters.request(self.source, now),
+            _ => inner.limiters.refused(self.source, now),
+        }
     }
 
     /// Whether this source and key have failed too often.

@@ -11,23 +11,28 @@ use countersign_store::{Limiter, Quota};
 /// sources are counted by /64 (RFC 6177).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests to the endpoints and refused ones elsewhere, per source. Default: 12,000 a minute, 400 at once.
+    /// Requests to the endpoints, and challenges asked for elsewhere, per source. Default: 30,000 a minute, 1,000 at
+    /// once.
     pub per_source: Quota,
-    /// Requests to the endpoints, per source and key. Default: 6,000 a minute, 200 at once.
+    /// Requests to the endpoints, per source and key. Default: 15,000 a minute, 500 at once.
     pub per_key: Quota,
+    /// Refused requests on protected routes, per source, whatever is wrong with them: each is a line on the trail.
+    /// Default: 6,000 a minute, 400 at once.
+    pub refused_per_source: Quota,
     /// Failures, per source. Default: 60 a minute, 60 at once.
     pub failures_per_source: Quota,
     /// Failures, per source and key. Default: 20 a minute, 20 at once.
     pub failures_per_key: Quota,
-    /// For how many sources and keys each of the four counts is kept; about 32 bytes each. Default: 65,536.
+    /// For how many sources and keys each of these counts is kept; about 32 bytes each. Default: 65,536.
     pub capacity: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            per_source: Quota::per_minute(12_000, 400),
-            per_key: Quota::per_minute(6_000, 200),
+            per_source: Quota::per_minute(30_000, 1_000),
+            per_key: Quota::per_minute(15_000, 500),
+            refused_per_source: Quota::per_minute(6_000, 400),
             failures_per_source: Quota::per_minute(60, 60),
             failures_per_key: Quota::per_minute(20, 20),
             capacity: 65_536,
@@ -39,6 +44,7 @@ impl Default for Limits {
 pub(super) struct Limiters {
     source: Limiter,
     key: Limiter,
+    refused: Limiter,
     source_failures: Limiter,
     key_failures: Limiter,
     lines: Limiter,
@@ -50,6 +56,7 @@ impl Limiters {
         Self {
             source: Limiter::new(limits.per_source, limits.capacity),
             key: Limiter::new(limits.per_key, limits.capacity),
+            refused: Limiter::new(limits.refused_per_source, limits.capacity),
             source_failures: Limiter::new(limits.failures_per_source, limits.capacity),
             key_failures: Limiter::new(limits.failures_per_key, limits.capacity),
             lines: Limiter::new(Quota::per_minute(60, 60), limits.capacity),
@@ -57,7 +64,12 @@ impl Limiters {
         }
     }
 
-    /// A request to an endpoint.
+    /// A refused request on a protected route.
+    pub(super) fn refused(&self, source: IpAddr, now_ms: u64) -> Result<(), Refusal> {
+        limited(self.refused.hit(&source_network(source), now_ms), Scope::Source)
+    }
+
+    /// A request to an endpoint, or for a challenge.
     pub(super) fn request(&self, source: IpAddr, now_ms: u64) -> Result<(), Refusal> {
         limited(self.source.hit(&source_network(source), now_ms), Scope::Source)
     }

@@ -40,7 +40,7 @@ impl Authenticator {
         match decide(self.inner(), &mut attempt, headers) {
             Ok((peer, proof)) => Ok(Admitted { peer, request_id: attempt.request_id, proof }),
             // Strangers' requests are limited here as they are on the endpoints: each of them is a line on the trail.
-            Err((refusal, challenge)) => Err(Box::new(match attempt.check_source() {
+            Err((refusal, challenge)) => Err(Box::new(match attempt.check_refused(refusal) {
                 Ok(()) => attempt.refuse(refusal, challenge),
                 Err(limited) => attempt.refuse(limited, None),
             })),

@@ -45,6 +45,7 @@ pub(crate) fn generous() -> Limits {
     Limits {
         per_source: plenty,
         per_key: plenty,
+        refused_per_source: plenty,
         failures_per_source: plenty,
         failures_per_key: plenty,
         ..Limits::default()
