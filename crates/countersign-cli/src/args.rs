@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use countersign::{ApiKey, Profile, ServiceName};
+use countersign::{ApiKey, Profile, ServiceName, Trust};
 use countersign_gateway::ListenUrl;
 
 use crate::secret_input::SecretSource;
@@ -125,8 +125,8 @@ pub(crate) struct PeerAddArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "tls_pin")]
     pub(crate) tls_ca: Option<PathBuf>,
     /// Trust this public key for the peer's URL: what its `countersign init` printed
-    #[arg(long, value_name = "sha256/BASE64")]
-    pub(crate) tls_pin: Option<String>,
+    #[arg(long, value_name = "sha256/BASE64", value_parser = Trust::parse_pin)]
+    pub(crate) tls_pin: Option<Trust>,
     /// shared-secret: the API key that we present to the peer
     #[arg(long, value_name = "KEY", value_parser = api_key)]
     pub(crate) our_key: Option<ApiKey>,

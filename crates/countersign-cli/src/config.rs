@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use countersign::ServiceName;
+use countersign::client::BaseUrl;
 use countersign::protocol::shared_secret::Lifetime;
 use countersign::server::Limits;
 use countersign::store::Quota;
-use countersign_gateway::{ListenUrl, Timeouts};
+use countersign_gateway::{ListenError, ListenUrl, Timeouts};
 use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -37,12 +39,11 @@ pub(crate) struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Serve {
-    #[serde(deserialize_with = "listeners")]
-    pub(crate) listen: Vec<ListenUrl>,
-    pub(crate) upstream: Option<String>,
+    pub(crate) listen: Vec<Spanned<String>>,
+    pub(crate) upstream: Option<UpstreamUrl>,
     pub(crate) upstream_ca: Option<PathBuf>,
     pub(crate) upstream_timeout_seconds: Bounded<1, 3600>,
-    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin: Option<Spanned<SocketAddr>>,
     pub(crate) max_connections: Bounded<1, 1_000_000>,
     pub(crate) max_connections_per_source: Bounded<1, 1_000_000>,
 }
@@ -188,16 +189,21 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Bounded<MIN, MAX>
     }
 }
 
-fn listeners<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ListenUrl>, D::Error> {
-    Vec::<String>::deserialize(from)?
-        .iter()
-        .map(|text| text.parse().map_err(|error| de::Error::custom(format!("`{text}`: {error}"))))
-        .collect()
+/// Where authenticated requests go.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamUrl(pub(crate) String);
+
+impl<'de> Deserialize<'de> for UpstreamUrl {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        BaseUrl::parse(&text).map_err(de::Error::custom)?;
+        Ok(Self(text))
+    }
 }
 
 /// What is wrong in the file, and where.
 #[derive(Debug)]
-pub(crate) struct ConfigError(toml::de::Error);
+pub(crate) struct ConfigError(String);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -207,9 +213,41 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// An error with the line that it is about.
+fn at_line(text: &str, start: usize, error: &ListenError) -> ConfigError {
+    let line = text.get(..start).unwrap_or_default().matches('\n').count();
+    let shown = text.lines().nth(line).unwrap_or_default();
+    ConfigError(format!("line {0}: {error}\n  |\n{0} | {shown}\n  |", line + 1))
+}
+
 impl Config {
     pub(crate) fn parse(text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(ConfigError)
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError(error.to_string()))?;
+        config.check(text)?;
+        Ok(config)
+    }
+
+    /// What cannot be told while a value is read: in which element of a list the fault is, and what one value
+    /// allows another.
+    fn check(&self, text: &str) -> Result<(), ConfigError> {
+        for listen in &self.serve.listen {
+            let listener = listen.as_ref().parse();
+            self.check_listener(listener).map_err(|error| at_line(text, listen.span().start, &error))?;
+        }
+        if let Some(admin) = &self.serve.admin {
+            let listener = Ok(ListenUrl { tls: false, address: *admin.as_ref() });
+            self.check_listener(listener).map_err(|error| at_line(text, admin.span().start, &error))?;
+        }
+        Ok(())
+    }
+
+    fn check_listener(&self, listener: Result<ListenUrl, ListenError>) -> Result<(), ListenError> {
+        listener?.check(self.danger_plain_http)
+    }
+
+    /// The public listeners; that each can be read was checked with the file.
+    pub(crate) fn listeners(&self) -> Vec<ListenUrl> {
+        self.serve.listen.iter().filter_map(|listen| listen.as_ref().parse().ok()).collect()
     }
 
     /// What `countersign init` writes.
@@ -279,6 +317,17 @@ mod tests {
         assert!(wrong.contains("line 3") && wrong.contains("lisen"), "{wrong}");
         let wrong = error("service = \"orders\"\n[serve]\nlisten = [\"127.0.0.1\"]\n");
         assert!(wrong.contains("line 3") && wrong.contains("https://ADDRESS:PORT"), "{wrong}");
+        let wrong =
+            error("service = \"orders\"\n[serve]\nlisten = [\n\"https://127.0.0.1:1\",\n\"nowhere\",\n]\n");
+        assert!(wrong.contains("line 5") && wrong.contains("nowhere"), "{wrong}");
+        for line in ["upstream = \"notaurl\"", "upstream = \"http://example.com\"", "admin = \"0.0.0.0:9\""] {
+            let wrong = error(&format!("service = \"orders\"\n[serve]\n{line}\n"));
+            assert!(wrong.contains("line 3") && wrong.contains(line), "{wrong}");
+        }
+        let open = "service = \"orders\"\n[serve]\nlisten = [\n\"http://0.0.0.0:0\"]\n";
+        let wrong = error(open);
+        assert!(wrong.contains("line 4") && wrong.contains("danger_plain_http"), "{wrong}");
+        assert!(Config::parse(&format!("danger_plain_http = true\n{open}")).is_ok());
         assert!(error("service = \n").contains("line 1"));
         assert!(error("").contains("service"));
     }

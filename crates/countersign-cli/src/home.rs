@@ -19,7 +19,8 @@ pub(crate) struct Home(PathBuf);
 impl Home {
     /// `--home`, `COUNTERSIGN_HOME`, or the XDG data directory.
     pub(crate) fn locate(given: Option<PathBuf>) -> Result<Self, Failure> {
-        let found = given.or_else(|| {
+        // An empty variable counts as none.
+        let found = given.filter(|path| !path.as_os_str().is_empty()).or_else(|| {
             let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
             let fallback = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
             Some(data.or_else(fallback)?.join("countersign"))

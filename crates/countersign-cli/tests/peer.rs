@@ -384,7 +384,7 @@ fn trust_that_cannot_be_used_is_refused_at_once() {
     with(&["--tls-ca", &garbage]).refused(1, &["garbage.pem"]);
     with(&["--tls-ca", "/nonexistent"]).refused(1, &["/nonexistent"]);
     for pin in ["sha256/", "sha256/AAAA", "md5/AAAAAAAAAAAAAAAAAAAAAA==", "\u{1b}[31m"] {
-        with(&["--tls-pin", pin]).refused(1, &["sha256/"]);
+        with(&["--tls-pin", pin]).refused(2, &["sha256/"]);
     }
     with(&["--tls-pin", &home.pin(), "--tls-ca", &home.certificate()]).refused(2, &["--tls-pin"]);
     with(&["--tls-ca", &home.certificate()]).ok();
@@ -414,7 +414,7 @@ fn options_of_the_other_profile_and_missing_ones_are_a_wrong_use() {
     ] {
         home.run(&[&["peer", "add", "billing", "--profile", profile][..], options].concat()).refused(2, &[]);
     }
-    home.run(&["peer", "add", "billing", "--profile", "api-key"]).refused(1, &["needs our key"]);
+    home.run(&["peer", "add", "billing", "--profile", "api-key"]).refused(2, &["needs our key"]);
     assert!(peers(&home).is_empty());
 }
 

@@ -22,7 +22,7 @@ pub enum ListenError {
     Form,
     /// Plain HTTP beyond loopback.
     #[error(
-        "{0} is plain HTTP that other machines can reach: tokens on it could be stolen. Use https://, or 127.0.0.1"
+        "{0} is plain HTTP that other machines can reach: what is on it could be read and changed. Use https:// or a loopback address (or set danger_plain_http)"
     )]
     PlainHttp(SocketAddr),
 }

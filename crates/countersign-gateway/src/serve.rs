@@ -61,7 +61,7 @@ impl Default for Timeouts {
 pub struct Settings {
     /// The public listeners.
     pub listeners: Vec<ListenUrl>,
-    /// The admin listener, if any. It has no authentication: bind it to where only monitoring can reach it.
+    /// The admin listener, if any: plain HTTP without authentication, so on loopback unless `danger_plain_http`.
     pub admin: Option<SocketAddr>,
     /// The TLS identity; needed if a listener speaks TLS.
     pub tls: Option<TlsIdentity>,
@@ -153,7 +153,11 @@ impl Gateway {
             public.push(open(*listener).await?);
         }
         let admin = match settings.admin {
-            Some(address) => Some(open(ListenUrl { tls: false, address }).await?),
+            Some(address) => {
+                let listener = ListenUrl { tls: false, address };
+                listener.check(settings.danger_plain_http)?;
+                Some(open(listener).await?)
+            }
             None => None,
         };
         Ok(Self { authenticator, metrics, settings, public, admin })

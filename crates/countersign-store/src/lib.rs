@@ -29,7 +29,7 @@ pub mod sqlite;
 pub use error::StoreError;
 pub use limiter::{Limiter, Quota};
 pub use memory::MemoryStore;
-pub use outstanding::{Outstanding, TooMany};
+pub use outstanding::{Outstanding, Spent, TooMany};
 pub use peer::{Credential, Keys, KeysError, Listing, NewKeys, NewPeer, Peer, PinError, Trust};
 pub use random::random;
 pub use replay::{ClaimError, ReplayLog};

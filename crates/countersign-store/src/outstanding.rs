@@ -1,19 +1,37 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::api_key::{Challenge, MAX_OUTSTANDING};
 use countersign_protocol::lookup::LookupHash;
 
-/// Guide-2 challenges that were handed out and not answered yet, by key: at most 64 each. Only known keys may
-/// be put in, so that strangers cannot make it grow.
-#[derive(Debug, Default)]
-pub struct Outstanding(Mutex<HashMap<LookupHash, Vec<Entry>>>);
+/// For how many seconds a challenge is remembered after its time, to tell a late or repeated answer from a wrong one.
+const REMEMBERED: u64 = 120;
 
-#[derive(Debug)]
+/// Guide-2 challenges that were handed out and not answered yet, by key: at most 64 each, and as many that were
+/// answered or have expired lately. Only known keys may be put in, so that strangers cannot make it grow.
+#[derive(Debug, Default)]
+pub struct Outstanding(Mutex<HashMap<LookupHash, Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    live: Vec<Entry>,
+    spent: VecDeque<(Entry, Spent)>,
+}
+
+#[derive(Clone, Debug)]
 struct Entry {
     challenge: Challenge,
     expires: UnixTime,
+}
+
+/// Why a challenge is not outstanding any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// It was answered.
+    Used,
+    /// It was not answered in time.
+    Expired,
 }
 
 /// 64 challenges of this key are unanswered.
@@ -37,12 +55,12 @@ impl Outstanding {
         now: UnixTime,
     ) -> Result<(), TooMany> {
         let mut all = self.lock();
-        let entries = live(&mut all, key, now);
-        if entries.len() >= MAX_OUTSTANDING {
-            let first = entries.iter().map(|entry| entry.expires.since(now)).min().unwrap_or(1);
+        let waiting = waiting(&mut all, key, now);
+        if waiting.live.len() >= MAX_OUTSTANDING {
+            let first = waiting.live.iter().map(|entry| entry.expires.since(now)).min().unwrap_or(1);
             return Err(TooMany { retry_after: first.max(1) });
         }
-        entries.push(Entry { challenge, expires });
+        waiting.live.push(Entry { challenge, expires });
         Ok(())
     }
 
@@ -50,12 +68,20 @@ impl Outstanding {
     #[must_use]
     pub fn list(&self, key: LookupHash, now: UnixTime) -> Vec<Challenge> {
         let mut all = self.lock();
-        let entries = live(&mut all, key, now);
-        let challenges = entries.iter().map(|entry| entry.challenge.clone()).collect();
-        if entries.is_empty() {
+        let waiting = waiting(&mut all, key, now);
+        let challenges = waiting.live.iter().map(|entry| entry.challenge.clone()).collect();
+        if waiting.live.is_empty() && waiting.spent.is_empty() {
             all.remove(&key);
         }
         challenges
+    }
+
+    /// The challenges of `key` that were answered or have expired lately.
+    #[must_use]
+    pub fn spent(&self, key: LookupHash, now: UnixTime) -> Vec<(Challenge, Spent)> {
+        let mut all = self.lock();
+        let waiting = waiting(&mut all, key, now);
+        waiting.spent.iter().map(|(entry, why)| (entry.challenge.clone(), *why)).collect()
     }
 
     /// Takes one challenge of `key` away, atomically: of many callers with one challenge exactly one gets
@@ -63,24 +89,34 @@ impl Outstanding {
     #[must_use]
     pub fn take(&self, key: LookupHash, challenge: &Challenge, now: UnixTime) -> bool {
         let mut all = self.lock();
-        let entries = live(&mut all, key, now);
-        let place = entries.iter().position(|entry| entry.challenge == *challenge);
-        let taken = place.map(|place| entries.swap_remove(place)).is_some();
-        if entries.is_empty() {
-            all.remove(&key);
-        }
-        taken
+        let waiting = waiting(&mut all, key, now);
+        let place = waiting.live.iter().position(|entry| entry.challenge == *challenge);
+        let taken = place.map(|place| waiting.live.swap_remove(place));
+        let is_taken = taken.is_some();
+        waiting.spend(taken, Spent::Used);
+        is_taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<LookupHash, Vec<Entry>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LookupHash, Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn live(all: &mut HashMap<LookupHash, Vec<Entry>>, key: LookupHash, now: UnixTime) -> &mut Vec<Entry> {
-    let entries = all.entry(key).or_default();
-    entries.retain(|entry| now < entry.expires);
-    entries
+impl Waiting {
+    fn spend(&mut self, entries: impl IntoIterator<Item = Entry>, why: Spent) {
+        self.spent.extend(entries.into_iter().map(|entry| (entry, why)));
+        let surplus = self.spent.len().saturating_sub(MAX_OUTSTANDING);
+        self.spent.drain(..surplus);
+    }
+}
+
+fn waiting(all: &mut HashMap<LookupHash, Waiting>, key: LookupHash, now: UnixTime) -> &mut Waiting {
+    let waiting = all.entry(key).or_default();
+    let (live, expired) = waiting.live.drain(..).partition(|entry: &Entry| now < entry.expires);
+    waiting.live = live;
+    waiting.spend(expired, Spent::Expired);
+    waiting.spent.retain(|(entry, _)| now < entry.expires.plus(REMEMBERED));
+    waiting
 }
 
 #[cfg(test)]
@@ -119,6 +155,30 @@ mod tests {
         let full = outstanding.put(KEY, challenge(64), UnixTime(99), UnixTime(10));
         assert_eq!(full, Err(TooMany { retry_after: 20 }));
         assert!(outstanding.put(KEY, challenge(64), UnixTime(99), UnixTime(30)).is_ok());
+    }
+
+    #[test]
+    fn what_was_answered_or_has_expired_is_remembered_for_a_while() {
+        let outstanding = Outstanding::default();
+        outstanding.put(KEY, challenge(1), UnixTime(30), UnixTime(0)).unwrap();
+        outstanding.put(KEY, challenge(2), UnixTime(30), UnixTime(0)).unwrap();
+        assert!(outstanding.take(KEY, &challenge(1), UnixTime(1)));
+        assert_eq!(outstanding.spent(KEY, UnixTime(1)), [(challenge(1), Spent::Used)]);
+        let both = [(challenge(1), Spent::Used), (challenge(2), Spent::Expired)];
+        assert_eq!(outstanding.spent(KEY, UnixTime(149)), both);
+        assert!(outstanding.spent(KEY, UnixTime(150)).is_empty());
+        assert!(outstanding.list(KEY, UnixTime(150)).is_empty());
+        assert!(outstanding.lock().is_empty(), "nothing is left of it");
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_may_wait() {
+        let outstanding = Outstanding::default();
+        for seed in 0..200 {
+            outstanding.put(KEY, challenge(seed), UnixTime(30), UnixTime(0)).unwrap();
+            assert!(outstanding.take(KEY, &challenge(seed), UnixTime(0)));
+        }
+        assert_eq!(outstanding.spent(KEY, UnixTime(1)).len(), MAX_OUTSTANDING);
     }
 
     #[test]

@@ -100,6 +100,14 @@ async fn a_challenge_can_be_answered_for_thirty_seconds() {
     world.assert_refused(&answer, 401, "challenge-expired", "challenge-expired");
     assert_eq!(world.orders(&world.billing.signed(&answer.challenge())).await.status, 200, "a fresh one");
     let answer = world.post("/verify_challenge", &answer_2(&world.reports, &guide_2[1])).await;
+    world.assert_refused(&answer, 401, "challenge-expired", "challenge-expired");
+    // Without the key's signature nobody learns that.
+    let wrong = json!({"apiKey": world.reports.expose(), "signedChallenge": "0".repeat(64)});
+    let answer = world.post("/verify_challenge", &wrong).await;
+    world.assert_refused(&answer, 401, "authentication-failed", "nothing-outstanding");
+    // After a while it is not remembered any more.
+    world.advance(200);
+    let answer = world.post("/verify_challenge", &answer_2(&world.reports, &guide_2[1])).await;
     world.assert_refused(&answer, 401, "authentication-failed", "nothing-outstanding");
 }
 
@@ -176,10 +184,10 @@ async fn a_challenge_of_guide_2_is_answered_once_and_only_after_it_was_asked_for
     let good = answer_2(&world.reports, &challenge);
     assert_eq!(world.post("/verify_challenge", &good).await.status, 200);
     let answer = world.post("/verify_challenge", &good).await;
-    world.assert_refused(&answer, 401, "authentication-failed", "nothing-outstanding");
+    world.assert_refused(&answer, 401, "challenge-used", "challenge-used");
     world.ask(&world.reports).await;
     let answer = world.post("/verify_challenge", &good).await;
-    world.assert_refused(&answer, 401, "authentication-failed", "wrong-signature");
+    world.assert_refused(&answer, 401, "challenge-used", "challenge-used");
 }
 
 /// On the route and on both endpoints, in the shapes of both guides, with and without a good challenge.

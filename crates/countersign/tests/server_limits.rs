@@ -291,7 +291,7 @@ async fn sixty_four_challenges_of_guide_2_may_be_unanswered() {
     world.ask(&world.reports).await;
     let expired = challenges.remove(0);
     let answer = world.post("/verify_challenge", &answer_2(&world.reports, &expired)).await;
-    world.assert_refused(&answer, 401, "authentication-failed", "wrong-signature");
+    world.assert_refused(&answer, 401, "challenge-expired", "challenge-expired");
     for challenge in challenges {
         let answer = world.post("/verify_challenge", &answer_2(&world.reports, &challenge)).await;
         assert_eq!(answer.status, 200, "every one of them can still be answered");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::PeerStore;
-use countersign::client::{BaseUrl, Client, Narration};
+use countersign::client::{BaseUrl, Client, ClientError, Narration};
 use countersign::store::Peer;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request};
@@ -32,8 +32,10 @@ pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
         let late = |_| Failure::new(format!("the response stood still for {} seconds", args.timeout));
         while let Some(frame) = tokio::time::timeout(step, body.frame()).await.map_err(late)? {
             let frame = frame.context(|| "the response was cut off".to_owned())?;
-            if let Some(piece) = frame.data_ref() {
-                write(piece)?;
+            if let Some(piece) = frame.data_ref()
+                && !write(piece)?
+            {
+                break;
             }
         }
         Ok::<_, Failure>(status)
@@ -81,7 +83,10 @@ fn request(args: &CallArgs) -> Result<Request<Bytes>, Failure> {
         None => Method::GET,
     };
     // A wrong URL is told as such before anything else happens.
-    BaseUrl::split(&args.url)?;
+    BaseUrl::split(&args.url).map_err(|error| match error {
+        ClientError::Url { .. } => Failure::usage(error.to_string()),
+        refused => refused.into(),
+    })?;
     let mut request = Request::new(body.clone().unwrap_or_default());
     *request.method_mut() = method;
     *request.uri_mut() = args
@@ -113,13 +118,16 @@ fn body(given: &str) -> Result<Bytes, Failure> {
     }
 }
 
-/// To a file or a pipe as it is; to a terminal without what a terminal would obey.
-fn write(piece: &[u8]) -> Result<(), Failure> {
+/// To a file or a pipe as it is; to a terminal without what a terminal would obey. `false` when nobody reads any more.
+fn write(piece: &[u8]) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
-    if stdout.is_terminal() {
-        stdout.write_all(show::printable_lines(&String::from_utf8_lossy(piece)).as_bytes())?;
+    let written = if stdout.is_terminal() {
+        stdout.write_all(show::printable_lines(&String::from_utf8_lossy(piece)).as_bytes())
     } else {
-        stdout.write_all(piece)?;
+        stdout.write_all(piece)
+    };
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        done => Ok(done.map(|()| true)?),
     }
-    Ok(stdout.flush()?)
 }

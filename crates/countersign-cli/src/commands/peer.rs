@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use countersign::client::{BaseUrl, tls_config};
-use countersign::store::{Credential, Keys, Listing, Peer, StoreError};
+use countersign::store::{Credential, Keys, KeysError, Listing, Peer, StoreError};
 use countersign::{ApiKey, NewKeys, NewPeer, PeerStore, Profile, SharedSecret, Trust};
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ fn trust(args: &PeerAddArgs) -> Result<Trust, Failure> {
             tls_config(&trust).context(|| path.display().to_string())?;
             Ok(trust)
         }
-        (None, Some(pin)) => Ok(Trust::parse_pin(pin)?),
+        (None, Some(pin)) => Ok(pin.clone()),
         (None, None) => Ok(Trust::System),
     }
 }
@@ -124,6 +124,9 @@ fn api_key_keys(args: &PeerAddArgs) -> Result<NewKeys, Failure> {
         (Some(SecretSource::StandardInput), Some(SecretSource::StandardInput))
     ) {
         return Err(Failure::usage("only one of two keys can come from standard input"));
+    }
+    if args.our_key_file.is_none() && args.their_key_file.is_none() {
+        return Err(Failure::usage(KeysError::NoKey.to_string()));
     }
     let read = |source: &Option<SecretSource>, what: &str| {
         source.as_ref().map(|source| read_key(source, what)).transpose()

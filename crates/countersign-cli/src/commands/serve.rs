@@ -56,12 +56,12 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
 }
 
 fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, Failure> {
-    let listeners = if args.listen.is_empty() { config.serve.listen.clone() } else { args.listen };
+    let listeners = if args.listen.is_empty() { config.listeners() } else { args.listen };
     if listeners.is_empty() {
         return Err(Failure::usage("where to listen? --listen URL, or `listen` in countersign.toml"));
     }
     let mut settings = Settings::new(listeners);
-    settings.admin = args.admin.or(config.serve.admin);
+    settings.admin = args.admin.or(config.serve.admin.as_ref().map(|address| *address.as_ref()));
     settings.danger_plain_http = config.danger_plain_http;
     settings.max_connections = usize::try_from(config.serve.max_connections.0)?;
     settings.max_connections_per_source = usize::try_from(config.serve.max_connections_per_source.0)?;
@@ -70,7 +70,7 @@ fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, F
         let (certificate, key) = home.tls_files(config);
         settings.tls = Some(TlsIdentity::load(&certificate, &key)?);
     }
-    if let Some(url) = args.upstream.or_else(|| config.serve.upstream.clone()) {
+    if let Some(url) = args.upstream.or_else(|| config.serve.upstream.clone().map(|url| url.0)) {
         let authority = config.serve.upstream_ca.as_ref().map(|path| home.path().join(path));
         let trust = trust_in_file(authority.as_deref())?;
         let timeout = Duration::from_secs(config.serve.upstream_timeout_seconds.0);

@@ -57,6 +57,12 @@ pub fn verify<'a>(attempt: Attempt<'_>, outstanding: &'a [Challenge]) -> Result<
 }
 
 impl Unclaimed<'_> {
+    /// The challenge that was signed.
+    #[must_use]
+    pub const fn challenge(&self) -> &Challenge {
+        self.challenge
+    }
+
     /// Takes the challenge away. `claim` must be atomic: of many callers with one challenge exactly one gets `Ok`.
     ///
     /// # Errors

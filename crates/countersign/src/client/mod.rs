@@ -66,6 +66,7 @@
 mod base;
 mod connector;
 mod error;
+mod given;
 mod handshake;
 mod narrate;
 mod pin;

@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
 use countersign_store::Trust;
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::ClientError;
+use super::given::GivenCertificates;
 use super::pin::PinnedKey;
 
 /// A TLS 1.3 client configuration with this trust and no other.
@@ -20,7 +22,7 @@ pub fn tls_config(trust: &Trust) -> Result<ClientConfig, ClientError> {
         .map_err(|error| ClientError::Trust(error.to_string()))?;
     let config = match trust {
         Trust::System => config.with_root_certificates(system_roots()?),
-        Trust::Ca(pem) => config.with_root_certificates(given_roots(pem)?),
+        Trust::Ca(pem) => config.dangerous().with_custom_certificate_verifier(given(pem, &provider)?),
         Trust::Pin(pin) => config.dangerous().with_custom_certificate_verifier(pinned(*pin, &provider)),
     };
     Ok(config.with_no_client_auth())
@@ -41,17 +43,20 @@ fn system_roots() -> Result<RootCertStore, ClientError> {
     Ok(roots)
 }
 
-fn given_roots(pem: &str) -> Result<RootCertStore, ClientError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate =
-            certificate.map_err(|error| ClientError::Trust(format!("the PEM text is damaged: {error}")))?;
-        roots
-            .add(certificate)
-            .map_err(|error| ClientError::Trust(format!("a certificate cannot be used: {error}")))?;
-    }
-    if roots.is_empty() {
+fn given(pem: &str, provider: &Arc<CryptoProvider>) -> Result<Arc<GivenCertificates>, ClientError> {
+    let wrong = |what: &str, error: &dyn std::fmt::Display| ClientError::Trust(format!("{what}: {error}"));
+    let given = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong("the PEM text is damaged", &error))?;
+    if given.is_empty() {
         return Err(ClientError::Trust("there is no certificate in the PEM text".to_owned()));
     }
-    Ok(roots)
+    let mut roots = RootCertStore::empty();
+    for certificate in &given {
+        roots.add(certificate.clone()).map_err(|error| wrong("a certificate cannot be used", &error))?;
+    }
+    let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| wrong("the certificates cannot be used", &error))?;
+    Ok(Arc::new(GivenCertificates::new(authorities, given)))
 }

@@ -8,15 +8,17 @@ use axum::routing::any;
 use bytes::Bytes;
 use countersign_protocol::api_key;
 use countersign_protocol::identity::{ApiKey, CredentialId, Profile};
+use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::problem::Problem;
 use countersign_protocol::refusal::{Malformed, Refusal};
 use countersign_protocol::shared_secret::server::Holders;
 use countersign_protocol::wire::body::{self, AnyChallenge, Verify};
 use countersign_protocol::wire::reply::{ChallengeReply, VerdictReply};
 use countersign_protocol::wire::{self, header};
-use countersign_store::random;
+use countersign_store::{Spent, random};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 
 use super::attempt::Attempt;
@@ -95,8 +97,11 @@ async fn endpoint(
     }
 }
 
-/// Reads a small body in bounded time.
+/// Reads a small body in bounded time. One that says that it is too long is not waited for.
 async fn read(inner: &Inner, body: axum::body::Body) -> Result<Bytes, Malformed> {
+    if body.size_hint().lower() > wire::MAX_BODY as u64 {
+        return Err(Malformed::BodyTooLarge);
+    }
     let collected = tokio::time::timeout(inner.body_timeout, Limited::new(body, wire::MAX_BODY).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -197,15 +202,29 @@ fn verify(
     // The MAC is computed for an unknown key too, and its own refusal goes before the MAC's.
     let verified = api_key::server::verify(signed, &outstanding);
     let holder: &Arc<_> = holder?;
-    if outstanding.is_empty() {
-        return Err(Refusal::NothingOutstanding);
-    }
-    verified?.claim(|challenge| {
+    let unclaimed = verified.map_err(|wrong| {
+        let wrong = if outstanding.is_empty() { Refusal::NothingOutstanding } else { wrong };
+        spent(inner, found.hash, signed).unwrap_or(wrong)
+    })?;
+    unclaimed.claim(|challenge| {
         if inner.outstanding.take(found.hash, challenge, now) { Ok(()) } else { Err(Refusal::ChallengeUsed) }
     })?;
     attempt.with_credential(&holder.id, Profile::ApiKey);
     attempt.accept()?;
     Ok((holder.id.clone(), holder.uid, HeaderMap::new()))
+}
+
+/// Whether a challenge was signed that is not outstanding any more: who is late should not look for a wrong key.
+/// Only who has the key, and so may know, can find that out.
+fn spent(inner: &Inner, key: LookupHash, signed: api_key::server::Attempt<'_>) -> Option<Refusal> {
+    let spent = inner.outstanding.spent(key, inner.clock.now());
+    let challenges: Vec<_> = spent.iter().map(|(challenge, _)| challenge.clone()).collect();
+    let signed = api_key::server::verify(signed, &challenges).ok()?;
+    let (_, why) = spent.iter().find(|(challenge, _)| challenge == signed.challenge())?;
+    Some(match why {
+        Spent::Used => Refusal::ChallengeUsed,
+        Spent::Expired => Refusal::ChallengeExpired,
+    })
 }
 
 fn json(body: &impl serde::Serialize, proof: HeaderMap) -> Answer {

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderName};
 
 /// What headers to upstreams begin with; nobody else may send such.
 const IDENTITY: &str = "x-countersign-";
+/// The same without anything behind, which is ours too.
+const BARE: &str = "x-countersign";
 /// Ours names the line on the trail.
 pub(super) const REQUEST_ID: &str = "x-request-id";
 
@@ -23,7 +25,9 @@ pub fn credentials(headers: &mut HeaderMap) {
     }
     let ours = [X_API_KEY, X_CHALLENGE, X_SIGNATURE, X_CLIENT_CHALLENGE];
     remove_spelled(headers, |name| {
-        name.starts_with(IDENTITY) || name == REQUEST_ID || ours.iter().any(|ours| ours.as_str() == name)
+        name.starts_with(IDENTITY)
+            || [BARE, REQUEST_ID].contains(&name)
+            || ours.iter().any(|ours| ours.as_str() == name)
     });
 }
 
