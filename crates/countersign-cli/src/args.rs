@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use countersign::{ApiKey, Profile, ServiceName, Trust};
 use countersign_gateway::ListenUrl;
@@ -16,7 +17,9 @@ use crate::secret_input::SecretSource;
 #[command(name = "countersign", version, max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// The data directory [default: $XDG_DATA_HOME/countersign]
-    #[arg(long, global = true, value_name = "DIR", env = "COUNTERSIGN_HOME", hide_env_values = true)]
+    // A parser that takes an empty value: an empty variable counts as none.
+    #[arg(long, global = true, value_name = "DIR", env = "COUNTERSIGN_HOME", hide_env_values = true,
+        value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) home: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -103,3 +103,14 @@ impl Paint {
         if self.on { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_would_obey_or_hide_is_shown() {
+        let shown = printable_lines("a\u{1b}[31m\u{202e}b\u{200b}c\u{feff}\u{85}\r\n\td\u{fc}");
+        assert_eq!(shown, "a?[31m?b?c???\n\td\u{fc}");
+    }
+}

@@ -232,3 +232,19 @@ fn a_call_with_wrong_keys_is_refused_with_the_servers_request_id() {
     assert_eq!(record["reason"], "unknown-key");
     assert!(done.stderr.contains(record["requestId"].as_str().unwrap()), "{done:?}");
 }
+
+#[test]
+fn a_response_that_stands_still_is_given_up_after_the_timeout() {
+    let upstream = Fake::new(|mut exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        // Until the other side gives up.
+        let _ = std::io::Read::read(exchange.reader(), &mut [0]);
+    });
+    let pair = Pair::new();
+    let serving =
+        Serving::start(&pair.orders, &["--listen", "http://127.0.0.1:0", "--upstream", &upstream.url]);
+    pair.meet(serving.url(), &[]);
+    let done = pair.billing.run(&["call", "--timeout", "1", &format!("{}/x", serving.url())]);
+    assert_eq!((done.code, done.stdout.as_str()), (1, "half"));
+    assert!(done.stderr.contains("stood still for 1 seconds"), "{}", done.stderr);
+}

@@ -324,3 +324,13 @@ fn without_the_right_master_key_nothing_is_done_and_nothing_is_overwritten() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     home.run(&["peer", "list"]).ok();
 }
+
+#[test]
+fn an_empty_home_variable_counts_as_none() {
+    let home = Home::empty();
+    let data = home.beside("data");
+    let mut command = countersign();
+    command.args(["init", "--service", "orders"]).env("COUNTERSIGN_HOME", "").env("XDG_DATA_HOME", &data);
+    finish(command, b"").ok();
+    assert!(data.join("countersign/countersign.toml").exists());
+}

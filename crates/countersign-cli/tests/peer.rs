@@ -449,3 +449,13 @@ fn of_additions_at_the_same_time_with_one_key_one_wins() {
     assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
     assert_eq!(peers(&home).len(), 1);
 }
+
+#[test]
+fn a_secret_given_where_a_file_belongs_is_not_repeated() {
+    let home = Home::of("orders");
+    let (key, other, secret) = (new_key(), new_key(), new_secret());
+    home.hide(&secret);
+    let keys = ["--our-key", &key, "--their-key", &other, "--secret-file", &secret];
+    let arguments = [&["peer", "add", "billing", "--profile", "shared-secret"][..], &keys].concat();
+    home.run(&arguments).refused(1, &["the file that was named"]);
+}

@@ -324,3 +324,19 @@ fn an_upstream_that_is_down_is_a_502_and_one_that_is_slow_a_504() {
     let serving = Serving::http(&pair.orders);
     get(serving.address(), &pair.bearer(serving.address())).assert_problem(504, "upstream-timeout");
 }
+
+#[test]
+fn an_upgrade_that_nobody_asked_for_is_an_error_and_a_proxy_header_stays_behind() {
+    let forwarding = Forwarding::to(|mut exchange| {
+        let upgrades = exchange.seen.path.ends_with("/upgrade");
+        exchange.respond(if upgrades { 101 } else { 200 }, &[("Upgrade", "websocket")], b"");
+    });
+    let mut connection = forwarding.open("GET /upgrade HTTP/1.1");
+    connection.send("Connection: close, upgrade\r\nUpgrade: websocket\r\n\r\n");
+    connection.reply().unwrap().assert_problem(502, "upstream-unreachable");
+    let mut connection = forwarding.open("GET /x HTTP/1.1");
+    connection.send("Connection: close\r\nProxy: http://evil.example\r\nX-Countersign: admin\r\n\r\n");
+    assert_eq!(connection.reply().unwrap().status, 200);
+    let seen = forwarding.upstream.seen().pop().unwrap();
+    assert!(seen.header("proxy").is_none() && seen.header("x-countersign").is_none());
+}

@@ -72,6 +72,7 @@ mod tests {
             "x-countersign_credential",
             "x.countersign.service",
             "x-countersign-anything",
+            "x-countersign",
             "x_request_id",
         ] {
             headers.insert(name, http::HeaderValue::from_static("forged"));
