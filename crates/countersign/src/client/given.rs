@@ -8,6 +8,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
+use super::pin::check_name;
+
 /// Trusts given certificates: as authorities, and a server that shows one of them itself.
 ///
 /// The second is what everybody means who gives a client the self-signed certificate of a server. Such ones mostly
@@ -39,9 +41,7 @@ impl ServerCertVerifier for GivenCertificates {
         }
         // It is trusted as it is; what is left to ask is whether it is this server's, and today's.
         check_dates(end_entity, now)?;
-        webpki::EndEntityCert::try_from(end_entity)
-            .and_then(|certificate| certificate.verify_is_valid_for_subject_name(server_name))
-            .map_err(|_| CertificateError::NotValidForName)?;
+        check_name(end_entity, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
 

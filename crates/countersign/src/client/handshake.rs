@@ -132,7 +132,11 @@ impl Wire<'_> {
         self.say("answering with HMAC-SHA256(secret, our key ‖ challenge), and challenging the server");
         let answer = self.post(request).await?;
         let session = waiting.receive(&answer.as_incoming())?;
-        self.say("both sides have proved themselves");
+        self.say(if danger_unproven_server {
+            "authenticated (danger: the server need not have proved itself)"
+        } else {
+            "both sides have proved themselves"
+        });
         Ok(Handshake::Session(session))
     }
 

@@ -36,9 +36,7 @@ impl ServerCertVerifier for PinnedKey {
                          the new pin), or somebody stands in between";
             return Err(Error::General(other.to_owned()));
         }
-        webpki::EndEntityCert::try_from(end_entity)
-            .and_then(|certificate| certificate.verify_is_valid_for_subject_name(server_name))
-            .map_err(|_| CertificateError::NotValidForName)?;
+        check_name(end_entity, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -63,6 +61,16 @@ impl ServerCertVerifier for PinnedKey {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// Whether a certificate that is trusted as it is names this server (RFC 9525).
+pub(super) fn check_name(
+    certificate: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+) -> Result<(), CertificateError> {
+    webpki::EndEntityCert::try_from(certificate)
+        .and_then(|certificate| certificate.verify_is_valid_for_subject_name(server_name))
+        .map_err(|_| CertificateError::NotValidForName)
 }
 
 /// The pin of a certificate: SHA-256 of its `SubjectPublicKeyInfo` (RFC 7469, section 2.4).
