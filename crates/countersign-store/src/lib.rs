@@ -23,6 +23,7 @@ mod outstanding;
 mod peer;
 mod random;
 mod replay;
+mod set;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -33,6 +34,7 @@ pub use outstanding::{Outstanding, Spent, TooMany};
 pub use peer::{Credential, Keys, KeysError, Listing, NewKeys, NewPeer, Peer, PinError, Trust};
 pub use random::random;
 pub use replay::{ClaimError, ReplayLog};
+pub use set::PeerSet;
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::ServiceName;

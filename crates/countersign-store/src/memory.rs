@@ -1,12 +1,11 @@
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::ServiceName;
-use countersign_protocol::lookup::{LookupHash, LookupKey};
+use countersign_protocol::lookup::LookupKey;
 use zeroize::Zeroizing;
 
-use crate::{Listing, NewPeer, Peer, PeerStore, StoreError, random};
+use crate::{Listing, NewPeer, Peer, PeerSet, PeerStore, StoreError, random};
 
 /// Peers in memory: for tests, and for services that read their secrets elsewhere at every start.
 #[derive(Debug)]
@@ -15,10 +14,9 @@ pub struct MemoryStore {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    peers: BTreeMap<ServiceName, Peer>,
-    taken: HashMap<LookupHash, ServiceName>,
+    set: PeerSet,
     version: u64,
 }
 
@@ -26,7 +24,8 @@ impl MemoryStore {
     /// An empty store with a random lookup key.
     #[must_use]
     pub fn new() -> Self {
-        Self { lookup: LookupKey::new(&Zeroizing::new(random())), state: Mutex::default() }
+        let lookup = LookupKey::new(&Zeroizing::new(random()));
+        Self { state: Mutex::new(State { set: PeerSet::new(lookup.clone()), version: 0 }), lookup }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -43,34 +42,25 @@ impl Default for MemoryStore {
 
 impl PeerStore for MemoryStore {
     fn add(&self, peer: NewPeer, now: UnixTime) -> Result<Peer, StoreError> {
-        let (peer, hashes) = peer.into_peer(&self.lookup, now);
         let mut state = self.state();
-        if state.peers.contains_key(&peer.name) {
-            return Err(StoreError::NameTaken(peer.name));
-        }
-        if let Some(owner) = hashes.iter().find_map(|hash| state.taken.get(hash)) {
-            return Err(StoreError::KeyTaken(owner.clone()));
-        }
-        state.taken.extend(hashes.into_iter().map(|hash| (hash, peer.name.clone())));
-        state.peers.insert(peer.name.clone(), peer.clone());
+        let peer = state.set.add(peer, now)?;
         state.version += 1;
         Ok(peer)
     }
 
     fn remove(&self, name: &ServiceName) -> Result<(), StoreError> {
         let mut state = self.state();
-        state.peers.remove(name).ok_or_else(|| StoreError::NoSuchPeer(name.clone()))?;
-        state.taken.retain(|_, owner| owner != name);
+        state.set.remove(name)?;
         state.version += 1;
         Ok(())
     }
 
     fn get(&self, name: &ServiceName) -> Result<Peer, StoreError> {
-        self.state().peers.get(name).cloned().ok_or_else(|| StoreError::NoSuchPeer(name.clone()))
+        self.state().set.get(name)
     }
 
     fn read_all(&self) -> Result<Listing, StoreError> {
-        Ok(Listing { peers: self.state().peers.values().cloned().collect(), damaged: Vec::new() })
+        Ok(Listing { peers: self.state().set.peers().cloned().collect(), damaged: Vec::new() })
     }
 
     fn version(&self) -> Result<u64, StoreError> {

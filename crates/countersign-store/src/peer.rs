@@ -117,6 +117,26 @@ pub enum Keys {
     },
 }
 
+impl Keys {
+    /// The hashes of every key and secret in them, each once: none may be in use with another peer.
+    pub(crate) fn hashes(&self, lookup: &LookupKey) -> Vec<LookupHash> {
+        let mut hashes: Vec<LookupHash> = match self {
+            Self::SharedSecret { our_key, their_key, our_secret, their_secret } => {
+                [our_key.expose(), their_key.expose(), our_secret.expose(), their_secret.expose()]
+                    .map(|value| lookup.hash(value))
+                    .to_vec()
+            }
+            Self::ApiKey { ours, theirs } => {
+                let ours = ours.as_ref().map(|key| lookup.hash(key.expose()));
+                [ours, *theirs].into_iter().flatten().collect()
+            }
+        };
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
+    }
+}
+
 /// A peer to be added.
 #[derive(Clone, Debug)]
 pub struct NewPeer {
@@ -238,23 +258,6 @@ impl NewKeys {
         }
     }
 
-    /// The hashes of every key and secret in it, each once: none may be in use with another peer.
-    pub(crate) fn hashes(&self, lookup: &LookupKey) -> Vec<LookupHash> {
-        let mut hashes: Vec<LookupHash> = match &self.0 {
-            Form::SharedSecret { our_key, their_key, our_secret, their_secret } => {
-                [our_key.expose(), their_key.expose(), our_secret.expose(), their_secret.expose()]
-                    .map(|value| lookup.hash(value))
-                    .to_vec()
-            }
-            Form::ApiKey { ours, theirs } => {
-                [ours, theirs].into_iter().flatten().map(|key| lookup.hash(key.expose())).collect()
-            }
-        };
-        hashes.sort_unstable();
-        hashes.dedup();
-        hashes
-    }
-
     pub(crate) fn into_keys(self, lookup: &LookupKey) -> Keys {
         match self.0 {
             Form::SharedSecret { our_key, their_key, our_secret, their_secret } => {
@@ -270,16 +273,13 @@ impl NewKeys {
 impl NewPeer {
     /// The peer with its first credential, and the hashes that must be free.
     pub(crate) fn into_peer(self, lookup: &LookupKey, now: UnixTime) -> (Peer, Vec<LookupHash>) {
-        let hashes = self.keys.hashes(lookup);
-        let credential = Credential {
-            number: 1,
-            uid: crate::random(),
-            created: now,
-            fingerprint: self.keys.fingerprint(),
-            keys: self.keys.clone().into_keys(lookup),
-        };
+        let fingerprint = self.keys.fingerprint();
+        let profile = self.keys.profile();
+        let keys = self.keys.into_keys(lookup);
+        let hashes = keys.hashes(lookup);
+        let credential = Credential { number: 1, uid: crate::random(), created: now, fingerprint, keys };
         let peer = Peer {
-            profile: self.keys.profile(),
+            profile,
             name: self.name,
             url: self.url,
             trust: self.trust,
