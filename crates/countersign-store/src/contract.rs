@@ -6,6 +6,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "a failed check is a failed test")]
 
+mod lifecycle;
+
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{ApiKey, Profile, ServiceName};
 use countersign_protocol::secret::SharedSecret;
@@ -30,6 +32,7 @@ pub fn check<S: PeerStore>(make: impl Fn() -> S) {
     what_is_not_there_is_said_to_be_missing(&make());
     the_version_moves_with_every_change_and_only_then(&make());
     of_racing_additions_exactly_one_wins(&make());
+    lifecycle::check(make);
 }
 
 /// An API key made from a number, for tests.

@@ -1,6 +1,6 @@
-use countersign_protocol::identity::ServiceName;
+use countersign_protocol::identity::{Profile, ServiceName};
 
-/// Why a store did not do what it was asked to. Whose fault it is: the caller's in the first four, the
+/// Why a store did not do what it was asked to. Whose fault it is: the caller's in the first ten, the
 /// machine's or the file's in the rest. No secret is ever part of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +18,38 @@ pub enum StoreError {
     /// No peer of this name.
     #[error("there is no peer named `{0}`; `countersign peer list` shows those that are")]
     NoSuchPeer(ServiceName),
+    /// A rotation is going on.
+    #[error(
+        "a rotation of `{0}` is going on already; `countersign status` shows where it stands, `countersign rotate {0} --finish` or `--abandon` ends it"
+    )]
+    RotationOpen(ServiceName),
+    /// The next credential has a key or a secret of an earlier one.
+    #[error(
+        "one of these keys or secrets belonged to an earlier credential of `{0}`; a rotation needs new ones (`countersign keygen`)"
+    )]
+    KeyReused(ServiceName),
+    /// Keys of another profile.
+    #[error("the peer `{peer}` has the profile {profile}, and these keys are for another one")]
+    OtherProfile {
+        /// The peer.
+        peer: ServiceName,
+        /// Its profile.
+        profile: Profile,
+    },
+    /// No credential of this number lives.
+    #[error("`{peer}` has no live credential {number}; `countersign status` shows those that it has")]
+    NoCredential {
+        /// The peer.
+        peer: ServiceName,
+        /// The number.
+        number: u32,
+    },
+    /// No credential lives at all.
+    #[error("all credentials of `{0}` have ended already; `countersign rotate {0}` makes a new one")]
+    NothingLive(ServiceName),
+    /// The store only reads.
+    #[error("these peers are declared elsewhere and cannot be changed here: {0}")]
+    ReadOnly(&'static str),
     /// Neither there nor to be made by opening.
     #[error("there is no store at {path}; `countersign init` makes one")]
     NoStore {

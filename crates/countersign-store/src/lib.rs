@@ -16,6 +16,7 @@
 pub mod contract;
 mod error;
 pub mod file;
+pub mod lifecycle;
 mod limiter;
 pub mod master;
 mod memory;
@@ -28,6 +29,7 @@ mod set;
 pub mod sqlite;
 
 pub use error::StoreError;
+pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, Which};
 pub use limiter::{Limiter, Quota};
 pub use memory::MemoryStore;
 pub use outstanding::{Outstanding, Spent, TooMany};
@@ -37,8 +39,11 @@ pub use replay::{ClaimError, ReplayLog};
 pub use set::PeerSet;
 
 use countersign_protocol::UnixTime;
-use countersign_protocol::identity::ServiceName;
+use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::lookup::LookupKey;
+
+/// What a store that only reads says to whoever wants to change a peer.
+const READ_ONLY: &str = "change them where they come from";
 
 /// Peers and their credentials.
 ///
@@ -57,6 +62,63 @@ pub trait PeerStore: Send + Sync {
     /// # Errors
     /// [`StoreError::NoSuchPeer`], or the store fails.
     fn remove(&self, name: &ServiceName) -> Result<(), StoreError>;
+
+    /// Adds the next credential of a peer, which is accepted at once; the present one stays good as the
+    /// [`Overlap`] says. What is over already is retired first. Atomic: of two that try, one succeeds.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchPeer`]; [`StoreError::RotationOpen`] if there are two credentials already;
+    /// [`StoreError::KeyReused`] and [`StoreError::KeyTaken`] if a key or secret is not new;
+    /// [`StoreError::OtherProfile`]; or the store fails. Nothing has changed then.
+    fn rotate(&self, name: &ServiceName, next: Next, now: UnixTime) -> Result<Peer, StoreError> {
+        let _ = (name, next, now);
+        Err(StoreError::ReadOnly(READ_ONLY))
+    }
+
+    /// Ends credentials of a peer and erases their keys and secrets; their numbers. What they authenticated ends
+    /// with them. One that has ended already can still be marked [`Ending::Compromised`].
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchPeer`], [`StoreError::NoCredential`], [`StoreError::NothingLive`], or the store fails.
+    /// A wrong `Ok` leaves somebody in who was shut out.
+    fn end(
+        &self,
+        name: &ServiceName,
+        which: Which,
+        how: Ending,
+        now: UnixTime,
+    ) -> Result<Vec<u32>, StoreError> {
+        let _ = (name, which, how, now);
+        Err(StoreError::ReadOnly(READ_ONLY))
+    }
+
+    /// Retires the credentials that are refused already ([`Peer::ends`]) and erases them; says which.
+    ///
+    /// # Errors
+    /// The store fails. They are refused all the same: that is decided from their times.
+    fn settle(&self, now: UnixTime) -> Result<Vec<CredentialId>, StoreError> {
+        let _ = now;
+        Ok(Vec::new())
+    }
+
+    /// Takes note of uses. A credential's first one says that the peer has it, and changes [`PeerStore::version`];
+    /// later ones do not. Uses of what has ended are ignored.
+    ///
+    /// # Errors
+    /// The store fails. What is lost costs a rotation that ends later.
+    fn note(&self, uses: &[Use]) -> Result<(), StoreError> {
+        let _ = uses;
+        Ok(())
+    }
+
+    /// Sets how old a credential may get before it is to be rotated, in seconds; `None` for no schedule.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchPeer`], or the store fails.
+    fn set_schedule(&self, name: &ServiceName, every: Option<u64>) -> Result<(), StoreError> {
+        let _ = (name, every);
+        Err(StoreError::ReadOnly(READ_ONLY))
+    }
 
     /// One peer. That another one is damaged does not matter.
     ///
@@ -80,8 +142,8 @@ pub trait PeerStore: Send + Sync {
         damaged.into_iter().next().map_or(Ok(peers), Err)
     }
 
-    /// A number that differs from the last one if anything changed since, by whichever process. Cheap: it is
-    /// asked several times a second. A change missed here keeps a removed peer alive.
+    /// A number that differs from the last one if anything changed since that decides who is let in, by whichever
+    /// process. Cheap: it is asked many times a second. A change missed here keeps a removed peer alive.
     ///
     /// # Errors
     /// The store fails, or is no longer the one that was opened.

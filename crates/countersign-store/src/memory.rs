@@ -1,10 +1,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_protocol::UnixTime;
-use countersign_protocol::identity::ServiceName;
+use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::lookup::LookupKey;
 use zeroize::Zeroizing;
 
+use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::{Listing, NewPeer, Peer, PeerSet, PeerStore, StoreError, random};
 
 /// Peers in memory: for tests, and for services that read their secrets elsewhere at every start.
@@ -51,6 +52,47 @@ impl PeerStore for MemoryStore {
     fn remove(&self, name: &ServiceName) -> Result<(), StoreError> {
         let mut state = self.state();
         state.set.remove(name)?;
+        state.version += 1;
+        Ok(())
+    }
+
+    fn rotate(&self, name: &ServiceName, next: Next, now: UnixTime) -> Result<Peer, StoreError> {
+        let mut state = self.state();
+        let peer = state.set.rotate(name, next, now)?;
+        state.version += 1;
+        Ok(peer)
+    }
+
+    fn end(
+        &self,
+        name: &ServiceName,
+        which: Which,
+        how: Ending,
+        now: UnixTime,
+    ) -> Result<Vec<u32>, StoreError> {
+        let mut state = self.state();
+        let numbers = state.set.end(name, which, how, now)?;
+        state.version += 1;
+        Ok(numbers)
+    }
+
+    fn settle(&self, now: UnixTime) -> Result<Vec<CredentialId>, StoreError> {
+        let mut state = self.state();
+        let settled = state.set.settle(now);
+        state.version += u64::from(!settled.is_empty());
+        Ok(settled)
+    }
+
+    fn note(&self, uses: &[Use]) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let first = state.set.note(uses);
+        state.version += u64::from(first);
+        Ok(())
+    }
+
+    fn set_schedule(&self, name: &ServiceName, every: Option<u64>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.set.set_schedule(name, every)?;
         state.version += 1;
         Ok(())
     }

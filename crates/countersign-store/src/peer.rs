@@ -8,6 +8,7 @@ use countersign_protocol::secret::SharedSecret;
 use subtle_compare::equal;
 
 use crate::StoreError;
+use crate::lifecycle::{DEFAULT_ROTATE_EVERY, Ended, Overlap};
 
 /// Another service that this one talks to.
 #[derive(Clone, Debug)]
@@ -24,8 +25,13 @@ pub struct Peer {
     pub danger_unproven_server: bool,
     /// When it was added.
     pub created: UnixTime,
-    /// Its credentials by number, oldest first; never empty.
+    /// How old a credential may get before it is to be rotated, in seconds; `None` for no schedule. Default:
+    /// [`DEFAULT_ROTATE_EVERY`].
+    pub rotate_every: Option<u64>,
+    /// Its credentials that have not ended, by number: one, two during a rotation, none after a revocation.
     pub credentials: Vec<Credential>,
+    /// What is left of those that have, by number.
+    pub ended: Vec<Ended>,
 }
 
 /// All peers of a store, as far as they can be read.
@@ -84,9 +90,32 @@ pub struct Credential {
     pub fingerprint: Fingerprint,
     /// The keys.
     pub keys: Keys,
+    /// Set from when it has a successor on: how long both are good.
+    pub overlap: Option<Overlap>,
+    /// When we first knew that the peer has it: it used it, or took it, or gave it to us.
+    pub confirmed: Option<UnixTime>,
+    /// When the peer last authenticated with it, to within a minute.
+    pub used_inbound: Option<UnixTime>,
+    /// When the peer last accepted it from us, to within a minute.
+    pub used_outbound: Option<UnixTime>,
 }
 
 impl Credential {
+    /// A new one, which nobody has used yet.
+    pub(crate) fn new(number: u32, created: UnixTime, fingerprint: Fingerprint, keys: Keys) -> Self {
+        Self {
+            number,
+            uid: crate::random(),
+            created,
+            fingerprint,
+            keys,
+            overlap: None,
+            confirmed: None,
+            used_inbound: None,
+            used_outbound: None,
+        }
+    }
+
     /// Its id at `peer`.
     #[must_use]
     pub fn id(&self, peer: &ServiceName) -> CredentialId {
@@ -277,7 +306,7 @@ impl NewPeer {
         let profile = self.keys.profile();
         let keys = self.keys.into_keys(lookup);
         let hashes = keys.hashes(lookup);
-        let credential = Credential { number: 1, uid: crate::random(), created: now, fingerprint, keys };
+        let credential = Credential::new(1, now, fingerprint, keys);
         let peer = Peer {
             profile,
             name: self.name,
@@ -285,7 +314,9 @@ impl NewPeer {
             trust: self.trust,
             danger_unproven_server: self.danger_unproven_server,
             created: now,
+            rotate_every: Some(DEFAULT_ROTATE_EVERY),
             credentials: vec![credential],
+            ended: Vec::new(),
         };
         (peer, hashes)
     }

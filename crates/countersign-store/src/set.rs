@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use countersign_protocol::UnixTime;
-use countersign_protocol::identity::ServiceName;
+use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::lookup::{LookupHash, LookupKey};
 
+use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::{NewPeer, Peer, StoreError};
 
 /// Peers by name, and whose each key and secret is. A change happens as a whole or not at all. No I/O.
@@ -55,6 +56,70 @@ impl PeerSet {
         Ok(())
     }
 
+    /// Adds the next credential of a peer.
+    ///
+    /// # Errors
+    /// As [`crate::PeerStore::rotate`].
+    pub fn rotate(&mut self, name: &ServiceName, next: Next, now: UnixTime) -> Result<Peer, StoreError> {
+        let mut peer = self.get(name)?;
+        let hashes = peer.rotate(next, now, &self.lookup)?;
+        if let Some(owner) = hashes.iter().find_map(|hash| self.taken.get(hash)) {
+            return Err(StoreError::KeyTaken(owner.clone()));
+        }
+        self.taken.extend(hashes.into_iter().map(|hash| (hash, name.clone())));
+        self.peers.insert(name.clone(), peer.clone());
+        Ok(peer)
+    }
+
+    /// Ends credentials of a peer, and gives their numbers.
+    ///
+    /// # Errors
+    /// As [`crate::PeerStore::end`].
+    pub fn end(
+        &mut self,
+        name: &ServiceName,
+        which: Which,
+        how: Ending,
+        now: UnixTime,
+    ) -> Result<Vec<u32>, StoreError> {
+        let mut peer = self.get(name)?;
+        let numbers = peer.end(which, how, now, &self.lookup)?;
+        self.peers.insert(name.clone(), peer);
+        Ok(numbers)
+    }
+
+    /// Retires what is refused already, and says what that was.
+    pub fn settle(&mut self, now: UnixTime) -> Vec<CredentialId> {
+        let lookup = &self.lookup;
+        let settled = self.peers.values_mut().flat_map(|peer| {
+            let numbers = peer.settle(now, lookup);
+            let name = peer.name.clone();
+            numbers.into_iter().map(move |number| CredentialId { peer: name.clone(), number })
+        });
+        settled.collect()
+    }
+
+    /// Takes note of uses; `true` if one of them was a peer's first of its credential.
+    pub fn note(&mut self, uses: &[Use]) -> bool {
+        let mut first = false;
+        for used in uses {
+            for peer in self.peers.values_mut() {
+                first |= peer.note(used);
+            }
+        }
+        first
+    }
+
+    /// Sets a peer's schedule.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchPeer`].
+    pub fn set_schedule(&mut self, name: &ServiceName, every: Option<u64>) -> Result<(), StoreError> {
+        let peer = self.peers.get_mut(name).ok_or_else(|| StoreError::NoSuchPeer(name.clone()))?;
+        peer.rotate_every = every;
+        Ok(())
+    }
+
     /// One peer.
     ///
     /// # Errors
@@ -78,8 +143,9 @@ impl PeerSet {
         if self.peers.contains_key(&peer.name) {
             return Err(StoreError::NameTaken(peer.name));
         }
-        let hashes: Vec<LookupHash> =
-            peer.credentials.iter().flat_map(|credential| credential.keys.hashes(&self.lookup)).collect();
+        let live = peer.credentials.iter().flat_map(|credential| credential.keys.hashes(&self.lookup));
+        let ended = peer.ended.iter().flat_map(|ended| ended.hashes.iter().copied());
+        let hashes: Vec<LookupHash> = live.chain(ended).collect();
         if let Some(owner) = hashes.iter().find_map(|hash| self.taken.get(hash)) {
             return Err(StoreError::KeyTaken(owner.clone()));
         }

@@ -11,11 +11,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use countersign_protocol::UnixTime;
-use countersign_protocol::identity::ServiceName;
-use countersign_protocol::lookup::LookupKey;
+use countersign_protocol::identity::{CredentialId, ServiceName};
+use countersign_protocol::lookup::{LookupHash, LookupKey};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::file::Unfinished;
+use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::master::MasterKey;
 use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
 use keyring::Keyring;
@@ -143,6 +144,49 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+impl SqliteStore {
+    /// Changes the credentials of one peer in one transaction.
+    fn change<T>(
+        &self,
+        name: &ServiceName,
+        work: impl FnOnce(&Connection, &mut Peer) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.lock()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Listing { peers, damaged } = row::read(&transaction, &self.keyring.data, Some(name))?;
+        if let Some(error) = damaged.into_iter().next() {
+            return Err(error);
+        }
+        let mut peer = peers.into_iter().next().ok_or_else(|| StoreError::NoSuchPeer(name.clone()))?;
+        let done = work(&transaction, &mut peer)?;
+        row::replace_credentials(&transaction, &self.keyring.data, &peer)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+}
+
+/// Takes these keys and secrets for `peer`, which must be free.
+fn take(connection: &Connection, peer: &ServiceName, hashes: &[LookupHash]) -> Result<(), StoreError> {
+    for hash in hashes {
+        let owner: Option<String> = connection
+            .query_row("SELECT peer FROM identifier WHERE hash = ?1", params![hash.as_bytes()], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        if let Some(owner) = owner {
+            let owner = owner.parse().map_err(|_| StoreError::Damaged(peer.to_string()))?;
+            return Err(StoreError::KeyTaken(owner));
+        }
+    }
+    for hash in hashes {
+        connection.execute(
+            "INSERT INTO identifier (hash, peer) VALUES (?1, ?2)",
+            params![hash.as_bytes(), peer.as_str()],
+        )?;
+    }
+    Ok(())
+}
+
 impl PeerStore for SqliteStore {
     fn add(&self, peer: NewPeer, now: UnixTime) -> Result<Peer, StoreError> {
         let (peer, hashes) = peer.into_peer(&self.keyring.lookup, now);
@@ -151,24 +195,8 @@ impl PeerStore for SqliteStore {
         if row::exists(&transaction, &peer.name)? {
             return Err(StoreError::NameTaken(peer.name));
         }
-        for hash in &hashes {
-            let owner: Option<String> = transaction
-                .query_row("SELECT peer FROM identifier WHERE hash = ?1", params![hash.as_bytes()], |row| {
-                    row.get(0)
-                })
-                .optional()?;
-            if let Some(owner) = owner {
-                let owner = owner.parse().map_err(|_| StoreError::Damaged(peer.name.to_string()))?;
-                return Err(StoreError::KeyTaken(owner));
-            }
-        }
         row::insert(&transaction, &self.keyring.data, &peer)?;
-        for hash in &hashes {
-            transaction.execute(
-                "INSERT INTO identifier (hash, peer) VALUES (?1, ?2)",
-                params![hash.as_bytes(), peer.name.as_str()],
-            )?;
-        }
+        take(&transaction, &peer.name, &hashes)?;
         transaction.commit()?;
         Ok(peer)
     }
@@ -199,9 +227,68 @@ impl PeerStore for SqliteStore {
 
     fn version(&self) -> Result<u64, StoreError> {
         let connection = self.lock()?;
-        // data_version sees other connections' commits, total_changes our own; each only grows.
-        let others: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        Ok(others.unsigned_abs().wrapping_add(connection.total_changes() << 32))
+        let mut statement = connection.prepare_cached("SELECT counter FROM change")?;
+        let counter: i64 = statement.query_row([], |row| row.get(0))?;
+        Ok(counter.unsigned_abs())
+    }
+
+    fn rotate(&self, name: &ServiceName, next: Next, now: UnixTime) -> Result<Peer, StoreError> {
+        self.change(name, |transaction, peer| {
+            let hashes = peer.rotate(next, now, &self.keyring.lookup)?;
+            take(transaction, name, &hashes)?;
+            Ok(peer.clone())
+        })
+    }
+
+    fn end(
+        &self,
+        name: &ServiceName,
+        which: Which,
+        how: Ending,
+        now: UnixTime,
+    ) -> Result<Vec<u32>, StoreError> {
+        self.change(name, |_, peer| peer.end(which, how, now, &self.keyring.lookup))
+    }
+
+    fn settle(&self, now: UnixTime) -> Result<Vec<CredentialId>, StoreError> {
+        let mut settled = Vec::new();
+        for peer in self.read_all()?.peers {
+            if peer.accepted(now).count() == peer.credentials.len() {
+                continue;
+            }
+            // Looked at again under the lock: it may have been revoked meanwhile.
+            let numbers = self.change(&peer.name, |_, peer| Ok(peer.settle(now, &self.keyring.lookup)))?;
+            settled
+                .extend(numbers.into_iter().map(|number| CredentialId { peer: peer.name.clone(), number }));
+        }
+        Ok(settled)
+    }
+
+    fn note(&self, uses: &[Use]) -> Result<(), StoreError> {
+        let mut connection = self.lock()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut peers = row::read(&transaction, &self.keyring.data, None)?.peers;
+        for peer in &mut peers {
+            let mut of_this = uses.iter().filter(|used| peer.has(used)).peekable();
+            if of_this.peek().is_none() {
+                continue;
+            }
+            let of_this: Vec<_> = of_this.copied().collect();
+            let first = of_this.iter().fold(false, |first, used| peer.note(used) | first);
+            row::write_uses(&transaction, peer, first)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn set_schedule(&self, name: &ServiceName, every: Option<u64>) -> Result<(), StoreError> {
+        let every = every.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        let connection = self.lock()?;
+        match connection
+            .execute("UPDATE peer SET rotate_every = ?2 WHERE name = ?1", params![name.as_str(), every])?
+        {
+            0 => Err(StoreError::NoSuchPeer(name.clone())),
+            _ => Ok(()),
+        }
     }
 
     fn lookup_key(&self) -> &LookupKey {

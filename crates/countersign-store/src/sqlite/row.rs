@@ -13,6 +13,7 @@ use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::lifecycle::{Ended, Ending, Overlap};
 use crate::{Credential, Keys, Listing, Peer, StoreError, Trust, random};
 
 /// The plaintext of `credential.sealed`.
@@ -44,8 +45,8 @@ pub(super) fn exists(connection: &Connection, name: &ServiceName) -> Result<bool
 
 pub(super) fn insert(connection: &Connection, data: &AeadKey, peer: &Peer) -> Result<(), StoreError> {
     connection.execute(
-        "INSERT INTO peer (name, profile, url, trust, danger_unproven_server, created)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO peer (name, profile, url, trust, danger_unproven_server, created, rotate_every)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             peer.name.as_str(),
             peer.profile.as_str(),
@@ -53,24 +54,82 @@ pub(super) fn insert(connection: &Connection, data: &AeadKey, peer: &Peer) -> Re
             trust_text(&peer.trust),
             peer.danger_unproven_server,
             seconds(peer.created),
+            peer.rotate_every.map(|every| seconds(UnixTime(every))),
         ],
     )?;
+    insert_credentials(connection, data, peer)
+}
+
+/// Puts the credentials of a peer, live and ended, in the place of those that are there.
+pub(super) fn replace_credentials(
+    connection: &Connection,
+    data: &AeadKey,
+    peer: &Peer,
+) -> Result<(), StoreError> {
+    connection.execute("DELETE FROM credential WHERE peer = ?1", params![peer.name.as_str()])?;
+    connection.execute("DELETE FROM ended WHERE peer = ?1", params![peer.name.as_str()])?;
+    insert_credentials(connection, data, peer)
+}
+
+fn insert_credentials(connection: &Connection, data: &AeadKey, peer: &Peer) -> Result<(), StoreError> {
+    let optional = |time: Option<UnixTime>| time.map(seconds);
     for credential in &peer.credentials {
-        let sealed = data.seal(
-            random(),
-            &place(peer, credential.number, credential.created, &credential.fingerprint),
-            &seal(credential)?,
-        );
+        let sealed = data.seal(random(), &place(peer, &Beside::of(credential)), &seal(credential)?);
         connection.execute(
-            "INSERT INTO credential (peer, number, created, fingerprint, sealed) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO credential (peer, number, created, fingerprint, sealed, overlap_since, grace_ends,
+                                     deadline, confirmed, used_inbound, used_outbound)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 peer.name.as_str(),
                 credential.number,
                 seconds(credential.created),
                 credential.fingerprint.as_str(),
                 sealed,
+                optional(credential.overlap.map(|overlap| overlap.since)),
+                optional(credential.overlap.map(|overlap| overlap.grace_ends)),
+                optional(credential.overlap.and_then(|overlap| overlap.deadline)),
+                optional(credential.confirmed),
+                optional(credential.used_inbound),
+                optional(credential.used_outbound),
             ],
         )?;
+    }
+    for ended in &peer.ended {
+        let hashes: Vec<u8> = ended.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+        connection.execute(
+            "INSERT INTO ended (peer, number, created, ended, how, fingerprint, presented, hashes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                peer.name.as_str(),
+                ended.number,
+                seconds(ended.created),
+                seconds(ended.ended),
+                ended.how.as_str(),
+                ended.fingerprint.as_str(),
+                ended.presented.map(|hash| hash.as_bytes().to_vec()),
+                hashes,
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes down when a credential was used and that it is confirmed; the latter only where it is news.
+pub(super) fn write_uses(connection: &Connection, peer: &Peer, confirmed: bool) -> Result<(), StoreError> {
+    let optional = |time: Option<UnixTime>| time.map(seconds);
+    for one in &peer.credentials {
+        let at =
+            params![peer.name.as_str(), one.number, optional(one.used_inbound), optional(one.used_outbound)];
+        connection.execute(
+            "UPDATE credential SET used_inbound = ?3, used_outbound = ?4 WHERE peer = ?1 AND number = ?2",
+            at,
+        )?;
+        if confirmed {
+            connection.execute(
+                "UPDATE credential SET confirmed = ?3 WHERE peer = ?1 AND number = ?2",
+                params![peer.name.as_str(), one.number, optional(one.confirmed)],
+            )?;
+        }
     }
     Ok(())
 }
@@ -84,30 +143,43 @@ pub(super) fn read(
     let only = only.map(ServiceName::as_str);
     let read: Vec<Result<Peer, StoreError>> = connection
         .prepare_cached(
-            "SELECT name, profile, url, trust, danger_unproven_server, created
+            "SELECT name, profile, url, trust, danger_unproven_server, created, rotate_every
              FROM peer WHERE ?1 IS NULL OR name = ?1 ORDER BY name",
         )?
         .query_and_then(params![only], |row| Ok(read_peer(row)))?
         .collect::<Result<_, StoreError>>()?;
-    let mut statement = connection.prepare_cached(
-        "SELECT number, created, fingerprint, sealed FROM credential WHERE peer = ?1 ORDER BY number",
+    let mut live = connection.prepare_cached(
+        "SELECT number, created, fingerprint, sealed, overlap_since, grace_ends, deadline, confirmed,
+                used_inbound, used_outbound
+         FROM credential WHERE peer = ?1 ORDER BY number",
+    )?;
+    let mut over = connection.prepare_cached(
+        "SELECT number, created, ended, how, fingerprint, presented, hashes
+         FROM ended WHERE peer = ?1 ORDER BY number",
     )?;
     let mut listing = Listing::default();
     for peer in read {
         match peer {
             Ok(mut peer) => {
-                let credentials: Vec<Result<Credential, StoreError>> = statement
-                    .query_and_then(params![peer.name.as_str()], |row| Ok(read_credential(row, data, &peer)))?
+                let name = peer.name.to_string();
+                let credentials: Vec<Result<Credential, StoreError>> = live
+                    .query_and_then(params![name], |row| Ok(read_credential(row, data, &peer)))?
                     .collect::<Result<_, StoreError>>()?;
-                match credentials.into_iter().collect::<Result<Vec<_>, _>>() {
-                    Ok(credentials) if credentials.is_empty() => {
-                        listing.damaged.push(StoreError::Damaged(peer.name.to_string()));
+                let ended: Vec<Result<Ended, StoreError>> = over
+                    .query_and_then(params![name], |row| Ok(read_ended(row, &name)))?
+                    .collect::<Result<_, StoreError>>()?;
+                let credentials = credentials.into_iter().collect::<Result<Vec<_>, _>>();
+                let ended = ended.into_iter().collect::<Result<Vec<_>, _>>();
+                match (credentials, ended) {
+                    (Ok(credentials), Ok(ended)) if credentials.is_empty() && ended.is_empty() => {
+                        listing.damaged.push(StoreError::Damaged(name));
                     }
-                    Ok(credentials) => {
+                    (Ok(credentials), Ok(ended)) => {
                         peer.credentials = credentials;
+                        peer.ended = ended;
                         listing.peers.push(peer);
                     }
-                    Err(damaged) => listing.damaged.push(damaged),
+                    (Err(damaged), _) | (_, Err(damaged)) => listing.damaged.push(damaged),
                 }
             }
             Err(damaged) => listing.damaged.push(damaged),
@@ -138,7 +210,9 @@ fn read_peer(row: &Row<'_>) -> Result<Peer, StoreError> {
         trust,
         danger_unproven_server: row.get(4).map_err(|_| damaged())?,
         created: time(row.get(5).map_err(|_| damaged())?),
+        rotate_every: optional_time(row, 6).map_err(|_| damaged())?.map(|every| every.0),
         credentials: Vec::new(),
+        ended: Vec::new(),
     })
 }
 
@@ -149,7 +223,14 @@ fn read_credential(row: &Row<'_>, data: &AeadKey, peer: &Peer) -> Result<Credent
     let created = time(row.get(1).map_err(|_| damaged())?);
     let fingerprint = Fingerprint::from_stored(row.get(2).map_err(|_| damaged())?);
     let sealed: Vec<u8> = row.get(3).map_err(|_| damaged())?;
-    let opened = data.open(&place(peer, number, created, &fingerprint), &sealed).map_err(|_| damaged())?;
+    let optional = |column: usize| optional_time(row, column).map_err(|_| damaged());
+    let overlap = match (optional(4)?, optional(5)?, optional(6)?) {
+        (Some(since), Some(grace_ends), deadline) => Some(Overlap { since, grace_ends, deadline }),
+        (None, None, None) => None,
+        _ => return Err(damaged()),
+    };
+    let beside = Beside { number, created, fingerprint: &fingerprint, overlap };
+    let opened = data.open(&place(peer, &beside), &sealed).map_err(|_| damaged())?;
     let sealed: Sealed = serde_json::from_slice(&opened).map_err(|_| damaged())?;
     let keys = match (sealed.keys, peer.profile) {
         (
@@ -167,7 +248,40 @@ fn read_credential(row: &Row<'_>, data: &AeadKey, peer: &Peer) -> Result<Credent
         },
         _ => return Err(damaged()),
     };
-    Ok(Credential { number, uid: sealed.uid, created, fingerprint, keys })
+    Ok(Credential {
+        number,
+        uid: sealed.uid,
+        created,
+        fingerprint,
+        keys,
+        overlap,
+        confirmed: optional(7)?,
+        used_inbound: optional(8)?,
+        used_outbound: optional(9)?,
+    })
+}
+
+/// Fails with damage only, as [`read_peer`] does.
+fn read_ended(row: &Row<'_>, peer: &str) -> Result<Ended, StoreError> {
+    let number: u32 = row.get(0).map_err(|_| StoreError::Damaged(peer.to_owned()))?;
+    let damaged = || StoreError::Damaged(format!("{peer}/{number}"));
+    let how: String = row.get(3).map_err(|_| damaged())?;
+    let presented: Option<[u8; 32]> = row.get(5).map_err(|_| damaged())?;
+    let hashes: Vec<u8> = row.get(6).map_err(|_| damaged())?;
+    let (hashes, []) = hashes.as_chunks::<32>() else { return Err(damaged()) };
+    Ok(Ended {
+        number,
+        created: time(row.get(1).map_err(|_| damaged())?),
+        ended: time(row.get(2).map_err(|_| damaged())?),
+        how: Ending::parse(&how).ok_or_else(damaged)?,
+        fingerprint: Fingerprint::from_stored(row.get(4).map_err(|_| damaged())?),
+        presented: presented.map(LookupHash::from_bytes),
+        hashes: hashes.iter().copied().map(LookupHash::from_bytes).collect(),
+    })
+}
+
+fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<UnixTime>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(time))
 }
 
 fn seal(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, StoreError> {
@@ -191,20 +305,54 @@ fn seal(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     Ok(bytes)
 }
 
-/// What a credential is sealed to: all that stands readable beside it.
-fn place(peer: &Peer, number: u32, created: UnixTime, fingerprint: &Fingerprint) -> Vec<u8> {
-    lp(&[
-        b"countersign credential 1",
+/// What stands readable beside a sealed credential and must not be changed.
+struct Beside<'a> {
+    number: u32,
+    created: UnixTime,
+    fingerprint: &'a Fingerprint,
+    overlap: Option<Overlap>,
+}
+
+impl<'a> Beside<'a> {
+    fn of(credential: &'a Credential) -> Self {
+        let Credential { number, created, fingerprint, overlap, .. } = credential;
+        Self { number: *number, created: *created, fingerprint, overlap: *overlap }
+    }
+}
+
+/// What a credential is sealed to: the peer, and how long it is good. A credential without a successor is sealed as
+/// the first version did it.
+fn place(peer: &Peer, beside: &Beside<'_>) -> Vec<u8> {
+    let mut times = Vec::new();
+    if let Some(overlap) = beside.overlap {
+        for time in [Some(overlap.since), Some(overlap.grace_ends), overlap.deadline] {
+            times.push(u8::from(time.is_some()));
+            times.extend(time.map(seconds).unwrap_or_default().to_be_bytes());
+        }
+    }
+    let label: &[u8] =
+        if times.is_empty() { b"countersign credential 1" } else { b"countersign credential 2" };
+    let url = peer.url.as_deref().unwrap_or_default();
+    let trust = trust_text(&peer.trust);
+    let danger = [u8::from(peer.danger_unproven_server)];
+    let (added, created) = (seconds(peer.created).to_be_bytes(), seconds(beside.created).to_be_bytes());
+    let number = beside.number.to_be_bytes();
+    let mut fields: Vec<&[u8]> = vec![
+        label,
         peer.name.as_str().as_bytes(),
         peer.profile.as_str().as_bytes(),
-        peer.url.as_deref().unwrap_or_default().as_bytes(),
-        trust_text(&peer.trust).as_bytes(),
-        &[u8::from(peer.danger_unproven_server)],
-        &seconds(peer.created).to_be_bytes(),
-        &number.to_be_bytes(),
-        &seconds(created).to_be_bytes(),
-        fingerprint.as_str().as_bytes(),
-    ])
+        url.as_bytes(),
+        trust.as_bytes(),
+        &danger,
+        &added,
+        &number,
+        &created,
+        beside.fingerprint.as_str().as_bytes(),
+    ];
+    if !times.is_empty() {
+        fields.push(&times);
+    }
+    lp(&fields)
 }
 
 fn trust_text(trust: &Trust) -> String {

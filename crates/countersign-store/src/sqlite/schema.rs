@@ -5,8 +5,9 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::StoreError;
 
-const STEPS: &[M<'static>] = &[M::up(
-    "CREATE TABLE keyring (
+const STEPS: &[M<'static>] = &[M::up(PEERS), M::up(LIFECYCLE)];
+
+const PEERS: &str = "CREATE TABLE keyring (
          purpose TEXT PRIMARY KEY,  -- data, lookup
          wrapped BLOB NOT NULL      -- 32 random bytes, AES-256-GCM-SIV under the master key
      ) STRICT, WITHOUT ROWID;
@@ -30,8 +31,45 @@ const STEPS: &[M<'static>] = &[M::up(
          hash BLOB PRIMARY KEY,     -- keyed hash of a key or a secret: in use with one peer only
          peer TEXT NOT NULL REFERENCES peer (name) ON DELETE CASCADE
      ) STRICT, WITHOUT ROWID;
-     CREATE INDEX identifier_by_peer ON identifier (peer);",
-)];
+     CREATE INDEX identifier_by_peer ON identifier (peer);";
+
+const LIFECYCLE: &str = "
+     ALTER TABLE peer ADD COLUMN rotate_every INTEGER DEFAULT 7776000;  -- seconds; NULL for no schedule
+     -- Both set from when it has a successor on; sealed with the credential.
+     ALTER TABLE credential ADD COLUMN overlap_since INTEGER;
+     ALTER TABLE credential ADD COLUMN grace_ends INTEGER;
+     ALTER TABLE credential ADD COLUMN deadline INTEGER;
+     -- Not sealed: what happened, as far as it was noticed.
+     ALTER TABLE credential ADD COLUMN confirmed INTEGER;
+     ALTER TABLE credential ADD COLUMN used_inbound INTEGER;
+     ALTER TABLE credential ADD COLUMN used_outbound INTEGER;
+     CREATE TABLE ended (
+         peer TEXT NOT NULL REFERENCES peer (name) ON DELETE CASCADE,
+         number INTEGER NOT NULL,
+         created INTEGER NOT NULL,
+         ended INTEGER NOT NULL,
+         how TEXT NOT NULL,         -- retired, abandoned, revoked, compromised
+         fingerprint TEXT NOT NULL,
+         presented BLOB,            -- keyed hash of the API key that the peer presented
+         hashes BLOB NOT NULL,      -- keyed hashes of all its keys and secrets, 32 bytes each
+         PRIMARY KEY (peer, number)
+     ) STRICT, WITHOUT ROWID;
+     -- Counts what decides who is let in; uses and what else is kept here do not count.
+     CREATE TABLE change (id INTEGER PRIMARY KEY CHECK (id = 0), counter INTEGER NOT NULL) STRICT;
+     INSERT INTO change (id, counter) VALUES (0, 1);
+     CREATE TRIGGER peer_added AFTER INSERT ON peer BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER peer_changed AFTER UPDATE ON peer BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER peer_removed AFTER DELETE ON peer BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER credential_added AFTER INSERT ON credential
+         BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER credential_changed
+         AFTER UPDATE OF peer, number, created, fingerprint, sealed, overlap_since, grace_ends, deadline, confirmed
+         ON credential BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER credential_removed AFTER DELETE ON credential
+         BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER ended_added AFTER INSERT ON ended BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER ended_changed AFTER UPDATE ON ended BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER ended_removed AFTER DELETE ON ended BEGIN UPDATE change SET counter = counter + 1; END;";
 
 pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)

@@ -1,0 +1,410 @@
+//! How a credential comes, overlaps with its successor, and ends. Pure: every store keeps what this decides.
+//!
+//! A peer has one credential, or two while a rotation goes on. The older one is accepted until the peer has shown
+//! that it has the newer one **and** the grace period is over, or until a deadline that the operator has stated.
+//! That is decided from stored data and the time at every verification, not by whoever tidies up.
+
+use countersign_protocol::UnixTime;
+use countersign_protocol::fingerprint::Fingerprint;
+use countersign_protocol::lookup::{LookupHash, LookupKey};
+
+use crate::{Credential, Keys, NewKeys, Peer, StoreError};
+
+/// How often a peer's credential is to be rotated unless it is set otherwise: 90 days, in seconds.
+pub const DEFAULT_ROTATE_EVERY: u64 = 90 * 24 * 60 * 60;
+
+/// A peer has several processes, and not all of them change over in the same second: after the first use of the new
+/// credential the old one lives on for as long as the grace period, but not longer than this, in seconds.
+const MAX_LINGER: u64 = 60 * 60;
+
+/// For how long a credential is accepted beside its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// When the successor was made.
+    pub since: UnixTime,
+    /// Until then both are accepted in any case (but for the deadline).
+    pub grace_ends: UnixTime,
+    /// From then on the older one is refused even if the peer has never used the newer one.
+    pub deadline: Option<UnixTime>,
+}
+
+impl Overlap {
+    /// An overlap from `now` on, of `grace` seconds at least; if a `deadline` is given, in seconds from `now`, of so
+    /// many at most.
+    #[must_use]
+    pub fn new(now: UnixTime, grace: u64, deadline: Option<u64>) -> Self {
+        Self { since: now, grace_ends: now.plus(grace), deadline: deadline.map(|seconds| now.plus(seconds)) }
+    }
+
+    /// From when on the older credential is refused; `None` as long as that depends on the peer. `confirmed` is when
+    /// the peer first used the newer one.
+    #[must_use]
+    pub fn ends(&self, confirmed: Option<UnixTime>) -> Option<UnixTime> {
+        let linger = self.grace_ends.since(self.since).min(MAX_LINGER);
+        let done = confirmed.map(|at| at.plus(linger).max(self.grace_ends));
+        match (done, self.deadline) {
+            (Some(done), Some(deadline)) => Some(done.min(deadline)),
+            (done, deadline) => done.or(deadline),
+        }
+    }
+}
+
+/// How a credential ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its successor took over.
+    Retired,
+    /// It was made and never put to use: the rotation was called off.
+    Abandoned,
+    /// An operator ended it.
+    Revoked,
+    /// An operator ended it because somebody else may have it: whoever comes with it is an alarm.
+    Compromised,
+}
+
+impl Ending {
+    /// As it is stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retired => "retired",
+            Self::Abandoned => "abandoned",
+            Self::Revoked => "revoked",
+            Self::Compromised => "compromised",
+        }
+    }
+
+    /// The reverse of [`Ending::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Retired, Self::Abandoned, Self::Revoked, Self::Compromised]
+            .into_iter()
+            .find(|ending| ending.as_str() == text)
+    }
+}
+
+/// What is left of a credential that has ended: no key and no secret, only what it takes to recognise it.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its number.
+    pub number: u32,
+    /// When it was added.
+    pub created: UnixTime,
+    /// When it ended.
+    pub ended: UnixTime,
+    /// How.
+    pub how: Ending,
+    /// What operators have compared.
+    pub fingerprint: Fingerprint,
+    /// The keyed hash of the API key that the peer presented to us, if it had one.
+    pub presented: Option<LookupHash>,
+    /// The keyed hashes of all its keys and secrets: none of them may come back.
+    pub hashes: Vec<LookupHash>,
+}
+
+/// Which credentials of a peer are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All that live.
+    All,
+    /// The one with this number.
+    Number(u32),
+}
+
+/// That a credential was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// [`Credential::uid`].
+    pub uid: [u8; 16],
+    /// By whom.
+    pub direction: UseDirection,
+    /// When.
+    pub at: UnixTime,
+}
+
+/// Who used a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseDirection {
+    /// The peer, to authenticate to us.
+    Inbound,
+    /// We, to authenticate to the peer, which accepted it.
+    Outbound,
+}
+
+/// Where a peer's rotation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// None goes on.
+    Idle,
+    /// The next credential is there and the peer has not used it yet.
+    Waiting {
+        /// Until then both are accepted in any case.
+        grace_ends: UnixTime,
+        /// When the old one ends all the same.
+        deadline: Option<UnixTime>,
+    },
+    /// The peer has used the next one; the old one ends then.
+    Confirmed {
+        /// When the old one is refused.
+        ends: UnixTime,
+    },
+}
+
+/// The next credential of a peer.
+#[derive(Clone, Debug)]
+pub struct Next {
+    /// Its keys, of the peer's profile.
+    pub keys: NewKeys,
+    /// How long the present one stays good.
+    pub overlap: Overlap,
+    /// Whether the peer is known to have it, because it made it.
+    pub confirmed: bool,
+}
+
+impl Which {
+    const fn means(self, number: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Number(one) => one == number,
+        }
+    }
+}
+
+impl Keys {
+    /// The keyed hash of the API key that the peer presents to us.
+    pub(crate) fn presented(&self, lookup: &LookupKey) -> Option<LookupHash> {
+        match self {
+            Self::SharedSecret { their_key, .. } => Some(lookup.hash(their_key.expose())),
+            Self::ApiKey { theirs, .. } => *theirs,
+        }
+    }
+}
+
+impl Peer {
+    /// From when on this credential of the peer is refused; `None` while nothing ends it.
+    #[must_use]
+    pub fn ends(&self, credential: &Credential) -> Option<UnixTime> {
+        let successor = self.credentials.iter().find(|other| other.number > credential.number)?;
+        credential.overlap?.ends(successor.confirmed)
+    }
+
+    /// The credentials that are good now, oldest first.
+    pub fn accepted(&self, now: UnixTime) -> impl Iterator<Item = &Credential> {
+        self.credentials.iter().filter(move |credential| self.ends(credential).is_none_or(|end| now < end))
+    }
+
+    /// With what we authenticate to the peer, the best choice first. A new credential goes first only once it is
+    /// known that the peer has it.
+    #[must_use]
+    pub fn sending(&self, now: UnixTime) -> Vec<&Credential> {
+        let mut choices: Vec<_> = self.accepted(now).collect();
+        if choices.last().is_some_and(|newest| newest.confirmed.is_some()) {
+            choices.reverse();
+        }
+        choices
+    }
+
+    /// Where its rotation stands.
+    #[must_use]
+    pub fn rotation(&self, now: UnixTime) -> Rotation {
+        let mut live = self.accepted(now);
+        let (Some(old), Some(new)) = (live.next(), live.next()) else { return Rotation::Idle };
+        let Some(overlap) = old.overlap else { return Rotation::Idle };
+        match (new.confirmed, self.ends(old)) {
+            (Some(_), Some(ends)) => Rotation::Confirmed { ends },
+            _ => Rotation::Waiting { grace_ends: overlap.grace_ends, deadline: overlap.deadline },
+        }
+    }
+
+    /// When its newest credential is to be rotated; `None` if it has no schedule, or no credential.
+    #[must_use]
+    pub fn due(&self) -> Option<UnixTime> {
+        Some(self.credentials.last()?.created.plus(self.rotate_every?))
+    }
+
+    /// Whether somebody should see to it: the rotation is due, or one has been waiting for the peer for longer than
+    /// its grace period.
+    #[must_use]
+    pub fn is_overdue(&self, now: UnixTime) -> bool {
+        match self.rotation(now) {
+            Rotation::Waiting { grace_ends, .. } => grace_ends <= now,
+            Rotation::Idle | Rotation::Confirmed { .. } => self.due().is_some_and(|due| due <= now),
+        }
+    }
+
+    /// Adds the next credential, and gives the hashes of its keys and secrets that are new here: no other peer may
+    /// have them.
+    pub(crate) fn rotate(
+        &mut self,
+        next: Next,
+        now: UnixTime,
+        lookup: &LookupKey,
+    ) -> Result<Vec<LookupHash>, StoreError> {
+        self.settle(now, lookup);
+        let Next { keys, overlap, confirmed } = next;
+        if keys.profile() != self.profile {
+            return Err(StoreError::OtherProfile { peer: self.name.clone(), profile: self.profile });
+        }
+        let (fingerprint, keys) = (keys.fingerprint(), keys.into_keys(lookup));
+        let hashes = self.new_hashes(&keys, lookup)?;
+        match self.credentials.as_mut_slice() {
+            [] => {}
+            [one] => one.overlap = Some(overlap),
+            _ => return Err(StoreError::RotationOpen(self.name.clone())),
+        }
+        let numbers = self.credentials.iter().map(|one| one.number);
+        let last = numbers.chain(self.ended.iter().map(|one| one.number)).max().unwrap_or(0);
+        let mut credential = Credential::new(last + 1, now, fingerprint, keys);
+        credential.confirmed = confirmed.then_some(now);
+        self.credentials.push(credential);
+        Ok(hashes)
+    }
+
+    /// Nothing of an earlier credential may come back, but for the API keys of the one that is in use now: a
+    /// stranger's code may be able to change its secret only.
+    fn new_hashes(&self, keys: &Keys, lookup: &LookupKey) -> Result<Vec<LookupHash>, StoreError> {
+        let kept = match (self.credentials.last().map(|one| &one.keys), keys) {
+            (
+                Some(Keys::SharedSecret { our_key, their_key, .. }),
+                Keys::SharedSecret { our_key: our_next, their_key: their_next, .. },
+            ) => {
+                let pairs = [(our_key, our_next), (their_key, their_next)];
+                let same = pairs.into_iter().filter(|(now, next)| now == next);
+                same.map(|(key, _)| lookup.hash(key.expose())).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut hashes = keys.hashes(lookup);
+        hashes.retain(|hash| !kept.contains(hash));
+        let live = self.credentials.iter().flat_map(|one| one.keys.hashes(lookup));
+        let mut earlier = live.chain(self.ended.iter().flat_map(|one| one.hashes.iter().copied()));
+        if earlier.any(|hash| hashes.contains(&hash)) {
+            return Err(StoreError::KeyReused(self.name.clone()));
+        }
+        Ok(hashes)
+    }
+
+    /// Ends credentials. One that is left alone is as if it had never had a successor.
+    pub(crate) fn end(
+        &mut self,
+        which: Which,
+        how: Ending,
+        now: UnixTime,
+        lookup: &LookupKey,
+    ) -> Result<Vec<u32>, StoreError> {
+        let (ending, staying): (Vec<_>, Vec<_>) =
+            self.credentials.drain(..).partition(|credential| which.means(credential.number));
+        self.credentials = staying;
+        let numbers: Vec<u32> = ending.iter().map(|credential| credential.number).collect();
+        if numbers.is_empty() {
+            // One that has ended cannot end again, but that somebody else had it can become known later.
+            let marked = if how == Ending::Compromised { self.mark_compromised(which) } else { Vec::new() };
+            return if marked.is_empty() { Err(self.nothing_to_end(which)) } else { Ok(marked) };
+        }
+        if let [one] = self.credentials.as_mut_slice() {
+            one.overlap = None;
+        }
+        self.ended.extend(ending.into_iter().map(|credential| Ended {
+            number: credential.number,
+            created: credential.created,
+            ended: now,
+            how,
+            presented: credential.keys.presented(lookup),
+            hashes: credential.keys.hashes(lookup),
+            fingerprint: credential.fingerprint,
+        }));
+        self.ended.sort_by_key(|ended| ended.number);
+        Ok(numbers)
+    }
+
+    fn mark_compromised(&mut self, which: Which) -> Vec<u32> {
+        let Which::Number(number) = which else { return Vec::new() };
+        let marked = self.ended.iter_mut().filter(|ended| ended.number == number);
+        marked
+            .map(|ended| {
+                ended.how = Ending::Compromised;
+                ended.number
+            })
+            .collect()
+    }
+
+    fn nothing_to_end(&self, which: Which) -> StoreError {
+        match which {
+            Which::All => StoreError::NothingLive(self.name.clone()),
+            Which::Number(number) => StoreError::NoCredential { peer: self.name.clone(), number },
+        }
+    }
+
+    /// Retires what is refused already.
+    pub(crate) fn settle(&mut self, now: UnixTime, lookup: &LookupKey) -> Vec<u32> {
+        let over: Vec<u32> = self
+            .credentials
+            .iter()
+            .filter(|credential| self.ends(credential).is_some_and(|end| end <= now))
+            .map(|credential| credential.number)
+            .collect();
+        over.into_iter()
+            .filter(|number| self.end(Which::Number(*number), Ending::Retired, now, lookup).is_ok())
+            .collect()
+    }
+
+    /// Whether this is a use of one of its live credentials.
+    pub(crate) fn has(&self, used: &Use) -> bool {
+        self.credentials.iter().any(|one| one.uid == used.uid)
+    }
+
+    /// Takes note of a use; `true` if it was the peer's first sign that it has this credential.
+    pub(crate) fn note(&mut self, used: &Use) -> bool {
+        let Some(credential) = self.credentials.iter_mut().find(|one| one.uid == used.uid) else {
+            return false;
+        };
+        let last = match used.direction {
+            UseDirection::Inbound => &mut credential.used_inbound,
+            UseDirection::Outbound => &mut credential.used_outbound,
+        };
+        *last = (*last).max(Some(used.at));
+        let first = credential.confirmed.is_none();
+        credential.confirmed.get_or_insert(used.at);
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: UnixTime = UnixTime(1_000_000);
+
+    #[test]
+    fn the_old_one_waits_for_the_peer_and_for_the_end_of_grace() {
+        let overlap = Overlap::new(START, 600, None);
+        assert_eq!(overlap.ends(None), None, "never before the peer has the new one");
+        assert_eq!(overlap.ends(Some(START.plus(1))), Some(START.plus(601)));
+        assert_eq!(overlap.ends(Some(START.plus(5_000))), Some(START.plus(5_600)));
+        let long = Overlap::new(START, 90_000, None);
+        assert_eq!(long.ends(Some(START.plus(1))), Some(START.plus(90_000)));
+        assert_eq!(long.ends(Some(START.plus(100_000))), Some(START.plus(103_600)));
+    }
+
+    #[test]
+    fn a_deadline_ends_it_whatever_the_peer_does() {
+        let overlap = Overlap::new(START, 600, Some(900));
+        assert_eq!(overlap.ends(None), Some(START.plus(900)));
+        assert_eq!(overlap.ends(Some(START)), Some(START.plus(600)));
+        assert_eq!(overlap.ends(Some(START.plus(800))), Some(START.plus(900)));
+    }
+
+    #[test]
+    fn without_grace_the_first_use_of_the_new_one_ends_the_old_one() {
+        let overlap = Overlap::new(START, 0, None);
+        assert_eq!(overlap.ends(Some(START.plus(7))), Some(START.plus(7)));
+    }
+
+    #[test]
+    fn endings_are_read_as_they_are_written() {
+        for ending in [Ending::Retired, Ending::Abandoned, Ending::Revoked, Ending::Compromised] {
+            assert_eq!(Ending::parse(ending.as_str()), Some(ending));
+        }
+        assert_eq!(Ending::parse("else"), None);
+    }
+}
