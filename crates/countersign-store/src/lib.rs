@@ -30,7 +30,7 @@ pub mod sqlite;
 
 pub use error::StoreError;
 pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, Which};
-pub use limiter::{Limiter, Quota};
+pub use limiter::{Limiter, Quota, Standing};
 pub use memory::MemoryStore;
 pub use outstanding::{Outstanding, Spent, TooMany};
 pub use peer::{Credential, Keys, KeysError, Listing, NewKeys, NewPeer, Peer, PinError, Trust};

@@ -23,7 +23,9 @@ pub struct Limits {
     pub failures_per_source: Quota,
     /// Failures, per source and key. Default: 20 a minute, 20 at once.
     pub failures_per_key: Quota,
-    /// For how many sources and keys each of these counts is kept; about 32 bytes each. Default: 65,536.
+    /// For how many sources, or sources with keys, each of these five counts (and a sixth, of lines on the trail) is
+    /// kept; 16 bytes each, whoever comes. What happens beyond is said at [`Limiter`]. Default: 262,144, which is
+    /// 24 MiB once a flood has touched all of it.
     pub capacity: usize,
 }
 
@@ -35,7 +37,7 @@ impl Default for Limits {
             refused_per_source: Quota::per_minute(6_000, 400),
             failures_per_source: Quota::per_minute(60, 60),
             failures_per_key: Quota::per_minute(20, 20),
-            capacity: 65_536,
+            capacity: 262_144,
         }
     }
 }
