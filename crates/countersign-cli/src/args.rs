@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Read the trail of every attempt
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Say why a signature did not match: what was signed, and what should have been
+    #[command(after_help = EXPLAIN)]
+    Explain(ExplainArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -210,6 +213,30 @@ pub(crate) struct AuditTailArgs {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub(crate) lines: usize,
     /// Write JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const EXPLAIN: &str = "\
+The request is what the other side sent: as raw HTTP, as `curl -v` shows it, or its JSON body alone. Both directions
+are understood: a request of the peer, one of our own, and a server's proof in a response. Neither secrets nor
+signatures are shown, so that the output can go into a ticket. The exit code is 0 if the signature is right.
+
+Example, for a peer whose own client gets 401:
+  countersign explain --peer billing --file request.txt";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExplainArgs {
+    /// The peer that the request is from, or to
+    #[arg(long, value_name = "NAME")]
+    pub(crate) peer: ServiceName,
+    /// Where the request is
+    #[arg(long, value_name = "FILE|-", default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// The challenge that was handed out: needed under api-key, whose requests do not carry it
+    #[arg(long, value_name = "CHALLENGE")]
+    pub(crate) challenge: Option<String>,
+    /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -54,5 +54,6 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Call(call) => commands::call::run(&home::Home::locate(home)?, &call),
         Command::Status(status) => commands::status::run(&home::Home::locate(home)?, &status),
         Command::Audit(audit) => commands::audit::run(&home::Home::locate(home)?, &audit),
+        Command::Explain(explain) => commands::explain::run(&home::Home::locate(home)?, &explain),
     }
 }

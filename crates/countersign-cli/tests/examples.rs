@@ -17,11 +17,7 @@ use support::{ApiKeyPair, Done, Home, Pair, Serving, finish};
 
 /// Whether other programs may be run; says so if not.
 fn left_out() -> bool {
-    let out = std::env::var_os("COUNTERSIGN_TEST_EXTERNAL").is_none_or(|value| value != "1");
-    if out {
-        println!("left out: needs bash, curl, openssl and python3; run cargo xtask test");
-    }
-    out
+    support::left_out("bash, curl, openssl and python3")
 }
 
 fn repository() -> PathBuf {

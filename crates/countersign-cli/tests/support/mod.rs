@@ -47,6 +47,15 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Whether other programs may not be run; says so then.
+pub fn left_out(needs: &str) -> bool {
+    let out = std::env::var_os("COUNTERSIGN_TEST_EXTERNAL").is_none_or(|value| value != "1");
+    if out {
+        println!("left out: needs {needs}; run cargo xtask test");
+    }
+    out
+}
+
 pub fn new_key() -> String {
     ApiKey::generate(&random()).expose().to_owned()
 }

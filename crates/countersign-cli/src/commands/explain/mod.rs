@@ -1,0 +1,78 @@
+//! `countersign explain`: why a signature did not match. It shows what was signed and what should have been. It
+//! shows no secret, no signature, and never the one that would have been right: its output ends up in tickets.
+
+mod capture;
+mod judge;
+mod mistakes;
+mod report;
+mod visible;
+
+use std::fs::File;
+use std::io::{IsTerminal as _, Read};
+use std::path::Path;
+
+use countersign::PeerStore as _;
+use zeroize::Zeroizing;
+
+use self::capture::Captured;
+use self::judge::{Context, Verdict};
+use crate::args::ExplainArgs;
+use crate::failure::{Context as _, Failure};
+use crate::home::Home;
+use crate::show;
+
+/// Longer than any request that the endpoints take, with its head.
+const MAX: u64 = 64 * 1024;
+
+pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
+    let store = home.store()?;
+    let peer = store.get(&args.peer)?;
+    let others = store.read_all()?;
+    let captured = Captured::read(&read(&args.file)?);
+    if captured.api_key.is_none() && captured.challenge.is_none() && captured.signature.is_none() {
+        return Err(Failure::new(
+            "there is no API key, no challenge and no signature in this request: give the request that carries the signature, with its headers or its JSON body",
+        ));
+    }
+    let context = Context {
+        peer: &peer,
+        others: &others,
+        lookup: store.lookup_key(),
+        captured: &captured,
+        handed_out: args.challenge.as_deref(),
+    };
+    let judgement = context.judge();
+    if args.json {
+        show::json(&report::json(&peer, &captured, &judgement))?;
+    } else {
+        show::out(&show::printable_lines(&report::text(&peer, &captured, &judgement)))?;
+    }
+    match judgement.verdict {
+        Verdict::Right => Ok(()),
+        Verdict::Wrong => Err(Failure::new("the signature is not the right one")),
+        Verdict::Incomplete => {
+            Err(Failure::new("something is missing, so that the signature could not be judged"))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if path != Path::new("-") {
+        let file = File::open(path).context(|| path.display().to_string())?;
+        return bounded(file).context(|| path.display().to_string())?;
+    }
+    if std::io::stdin().is_terminal() {
+        eprintln!("Paste the request, and end it with Ctrl-D:");
+    }
+    bounded(std::io::stdin()).context(|| "standard input".to_owned())?
+}
+
+fn bounded(source: impl Read) -> std::io::Result<Result<Zeroizing<Vec<u8>>, Failure>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
+    source.take(MAX + 1).read_to_end(&mut bytes)?;
+    Ok(if bytes.len() as u64 > MAX {
+        Err(Failure::new("the request is longer than 64 KiB: give the head and the body of one request"))
+    } else {
+        Ok(bytes)
+    })
+}
