@@ -9,8 +9,9 @@ use http::header::CONTENT_TYPE;
 use crate::Metrics;
 
 pub(crate) fn router(authenticator: Authenticator, metrics: Metrics) -> Router {
+    let asked = authenticator.clone();
     let ready = move || {
-        let ready = authenticator.is_ready();
+        let ready = asked.is_ready();
         async move {
             if ready {
                 (StatusCode::OK, "ready\n")
@@ -23,7 +24,7 @@ pub(crate) fn router(authenticator: Authenticator, metrics: Metrics) -> Router {
         }
     };
     let text = move || {
-        let text = metrics.text();
+        let text = metrics.text(&authenticator);
         async move { ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text) }
     };
     Router::new()

@@ -1,5 +1,6 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use countersign::server::Authenticator;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +17,20 @@ struct Inner {
     registry: Registry,
     attempts: Family<Labels, Counter>,
     connections: Gauge,
+    ages: Mutex<Ages>,
+}
+
+/// Set anew for each reader, since they depend on the time.
+#[derive(Debug, Default)]
+struct Ages {
+    age: Family<PeerLabel, Gauge>,
+    due: Family<PeerLabel, Gauge>,
+    overdue: Family<PeerLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,7 +52,23 @@ impl Metrics {
             attempts.clone(),
         );
         registry.register("connections", "Open connections on the public listeners", connections.clone());
-        Self(Arc::new(Inner { registry, attempts, connections }))
+        let ages = Ages::default();
+        registry.register(
+            "credential_age_seconds",
+            "How old each peer's newest credential is",
+            ages.age.clone(),
+        );
+        registry.register(
+            "credential_rotation_due_seconds",
+            "In how many seconds each peer's credential is to be rotated; negative when it is late",
+            ages.due.clone(),
+        );
+        registry.register(
+            "credential_rotation_overdue",
+            "1 for each peer whose rotation is due, or open and not taken up in its grace period",
+            ages.overdue.clone(),
+        );
+        Self(Arc::new(Inner { registry, attempts, connections, ages: Mutex::new(ages) }))
     }
 
     /// Counts one attempt. Both labels come from fixed sets, never from a caller.
@@ -56,11 +87,32 @@ impl Metrics {
         Connected(self.clone())
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, authenticator: &Authenticator) -> String {
         let mut text = String::new();
+        // Held to the end: another reader must not see them half set.
+        let ages = self.0.ages.lock().unwrap_or_else(PoisonError::into_inner);
+        ages.set(authenticator);
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.0.registry);
         text
+    }
+}
+
+impl Ages {
+    fn set(&self, authenticator: &Authenticator) {
+        for family in [&self.age, &self.due, &self.overdue] {
+            family.clear();
+        }
+        let (ages, now) = authenticator.ages();
+        for age in ages {
+            let label = PeerLabel { peer: age.credential.peer.to_string() };
+            let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+            self.age.get_or_create(&label).set(signed(now.since(age.created)));
+            if let Some(due) = age.due {
+                self.due.get_or_create(&label).set(signed(due.0) - signed(now.0));
+            }
+            self.overdue.get_or_create(&label).set(i64::from(age.is_overdue(now)));
+        }
     }
 }
 

@@ -201,7 +201,7 @@ impl Gateway {
         if let Some((_, listener)) = admin {
             let acceptor = Acceptor {
                 tls: None,
-                app: admin::router(authenticator, metrics),
+                app: admin::router(authenticator.clone(), metrics),
                 metrics: None,
                 http: http(&settings),
                 timeouts: settings.timeouts,
@@ -220,6 +220,12 @@ impl Gateway {
         // Each connection holds a receiver; closed means that the last one has ended.
         let drained = tokio::time::timeout(settings.timeouts.drain, stop.closed()).await.is_ok();
         watching.abort();
+        // What was used last must not wait for the next start.
+        match tokio::task::spawn_blocking(move || authenticator.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the last uses of credentials could not be written"),
+            Err(error) => tracing::warn!(%error, "the last uses of credentials were not written"),
+        }
         Ok(drained)
     }
 }

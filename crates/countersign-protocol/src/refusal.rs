@@ -31,6 +31,12 @@ pub enum Refusal {
     ChallengeUsed,
     /// Nobody has this key.
     UnknownKey,
+    /// The key's credential has a successor and is over.
+    CredentialRetired,
+    /// The key's credential was revoked.
+    CredentialRevoked,
+    /// The key's credential was revoked because somebody else may have it: an alarm.
+    CredentialCompromised,
     /// It is our own key towards a peer, reflected.
     OwnKey,
     /// The key belongs to a peer with another profile.
@@ -102,6 +108,9 @@ impl Refusal {
             Self::ChallengeForeign => "challenge-foreign",
             Self::ChallengeUsed => "challenge-used",
             Self::UnknownKey => "unknown-key",
+            Self::CredentialRetired => "credential-retired",
+            Self::CredentialRevoked => "credential-revoked",
+            Self::CredentialCompromised => "credential-compromised",
             Self::OwnKey => "own-key",
             Self::WrongProfile => "wrong-profile",
             Self::WrongSignature => "wrong-signature",
@@ -133,6 +142,9 @@ impl Refusal {
             Self::ChallengeForeign
                 | Self::ChallengeUsed
                 | Self::UnknownKey
+                | Self::CredentialRetired
+                | Self::CredentialRevoked
+                | Self::CredentialCompromised
                 | Self::OwnKey
                 | Self::WrongProfile
                 | Self::WrongSignature
@@ -140,8 +152,8 @@ impl Refusal {
         )
     }
 
-    /// What the other side is told. Unknown key, reflected key, other profile and wrong signature are one and
-    /// the same to it.
+    /// What the other side is told. Unknown key, revoked or retired credential, reflected key, other profile and wrong signature
+    /// are one and the same to it.
     #[must_use]
     pub const fn problem(&self) -> Problem {
         match self {
@@ -156,6 +168,9 @@ impl Refusal {
             Self::ChallengeForeign => Problem::ChallengeInvalid,
             Self::ChallengeUsed => Problem::ChallengeUsed,
             Self::UnknownKey
+            | Self::CredentialRetired
+            | Self::CredentialRevoked
+            | Self::CredentialCompromised
             | Self::OwnKey
             | Self::WrongProfile
             | Self::WrongSignature

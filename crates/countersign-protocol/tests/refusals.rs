@@ -15,8 +15,11 @@ use countersign_testkit::server::Answer;
 use proptest::prelude::*;
 use serde_json::Value;
 
-const UNIFORM: [Refusal; 5] = [
+const UNIFORM: [Refusal; 8] = [
     Refusal::UnknownKey,
+    Refusal::CredentialRetired,
+    Refusal::CredentialRevoked,
+    Refusal::CredentialCompromised,
     Refusal::OwnKey,
     Refusal::WrongProfile,
     Refusal::WrongSignature,
@@ -171,6 +174,9 @@ fn guessing_replaying_and_forging_count_as_failures_and_being_early_late_or_clum
         refusals().iter().filter(|refusal| refusal.is_failure()).map(Refusal::code).collect();
     let expected = [
         "unknown-key",
+        "credential-retired",
+        "credential-revoked",
+        "credential-compromised",
         "own-key",
         "wrong-profile",
         "wrong-signature",

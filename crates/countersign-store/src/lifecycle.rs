@@ -222,14 +222,20 @@ impl Peer {
         Some(self.credentials.last()?.created.plus(self.rotate_every?))
     }
 
-    /// Whether somebody should see to it: the rotation is due, or one has been waiting for the peer for longer than
-    /// its grace period.
+    /// From when on somebody should see to it: when the rotation is due, or, if one has been waiting for the peer, when
+    /// its grace period is over.
+    #[must_use]
+    pub fn overdue_from(&self) -> Option<UnixTime> {
+        match self.credentials.as_slice() {
+            [old, new] if new.confirmed.is_none() => old.overlap.map(|overlap| overlap.grace_ends),
+            _ => self.due(),
+        }
+    }
+
+    /// Whether somebody should see to it now.
     #[must_use]
     pub fn is_overdue(&self, now: UnixTime) -> bool {
-        match self.rotation(now) {
-            Rotation::Waiting { grace_ends, .. } => grace_ends <= now,
-            Rotation::Idle | Rotation::Confirmed { .. } => self.due().is_some_and(|due| due <= now),
-        }
+        self.overdue_from().is_some_and(|from| from <= now)
     }
 
     /// Adds the next credential, and gives the hashes of its keys and secrets that are new here: no other peer may

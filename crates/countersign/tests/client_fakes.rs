@@ -1,6 +1,11 @@
 //! The client against servers that are wrong: it says what is wrong, and the request itself is not sent.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what breaks in a helper ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what breaks in a helper ends the test"
+)]
 
 mod client_support;
 
@@ -161,7 +166,10 @@ fn a_peer_that_cannot_be_called_makes_no_client() {
     }
     let mut peer = keys.orders_by_key_at("https://orders.example");
     peer.credentials.clear();
-    assert!(matches!(Client::new(&peer), Err(ClientError::NoKey(_))));
+    assert!(matches!(Client::new(&peer), Err(ClientError::NoCredential(_))));
+    let mut called_by_it = keys.orders_by_key_at("https://orders.example");
+    called_by_it.credentials[0].keys = countersign::store::Keys::ApiKey { ours: None, theirs: None };
+    assert!(matches!(Client::new(&called_by_it), Err(ClientError::NoKey(_))));
 }
 
 /// Under `api-key` the key is a secret, and the server has it.

@@ -30,6 +30,17 @@ pub enum ClientError {
     /// Config: we have no key to present.
     #[error("no key of ours towards the peer `{0}`; add it again with `--our-key-file`")]
     NoKey(String),
+    /// Config: nothing is left to prove ourselves with.
+    #[error(
+        "no credential for the peer `{0}` is good any more: all are revoked or over. `countersign rotate {0}` makes the next one"
+    )]
+    NoCredential(String),
+    /// Config: the store that is followed cannot be read, or has no such peer any more.
+    #[error(transparent)]
+    Store(#[from] countersign_store::StoreError),
+    /// Reading the store was cut short, mostly because the process ends.
+    #[error("reading the store was cut short: {0}")]
+    Interrupted(String),
     /// Config: the trust settings cannot be used.
     #[error("TLS trust: {0}")]
     Trust(String),

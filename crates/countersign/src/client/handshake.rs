@@ -7,7 +7,7 @@ use countersign_protocol::identity::ApiKey;
 use countersign_protocol::wire::reply::{ReplyError, Session};
 use countersign_protocol::wire::{Incoming, MAX_REPLY, Outgoing};
 use countersign_protocol::{api_key, shared_secret};
-use countersign_store::{Keys, random};
+use countersign_store::{Credential, Keys, Peer, random};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming as Body;
@@ -25,10 +25,9 @@ pub(super) enum Proof {
 }
 
 impl Proof {
-    /// Of the newest credential.
-    pub(super) fn of(peer: &countersign_store::Peer) -> Result<Self, ClientError> {
-        let missing = || ClientError::NoKey(peer.name.to_string());
-        match &peer.credentials.last().ok_or_else(missing)?.keys {
+    /// Of one credential; `None` if it has no key of ours.
+    pub(super) fn of(peer: &Peer, credential: &Credential) -> Option<Self> {
+        match &credential.keys {
             Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                 let credential = Box::new(shared_secret::client::Credential::new(
                     our_key.clone(),
@@ -36,10 +35,15 @@ impl Proof {
                     their_key.clone(),
                     their_secret.mac_key(),
                 ));
-                Ok(Self::SharedSecret { credential, danger_unproven_server: peer.danger_unproven_server })
+                Some(Self::SharedSecret { credential, danger_unproven_server: peer.danger_unproven_server })
             }
-            Keys::ApiKey { ours, .. } => ours.clone().map(Self::ApiKey).ok_or_else(missing),
+            Keys::ApiKey { ours, .. } => ours.clone().map(Self::ApiKey),
         }
+    }
+
+    /// Whether a server that takes it has shown that it is the peer, as far as the profile can.
+    pub(super) const fn is_proved(&self) -> bool {
+        !matches!(self, Self::SharedSecret { danger_unproven_server: true, .. })
     }
 }
 
@@ -76,6 +80,16 @@ impl Answer {
 pub(super) enum Failure {
     Network(ClientError),
     Protocol(ReplyError),
+}
+
+impl Failure {
+    /// Whether the server knows nothing of this credential, or nothing any more: another one may do.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Protocol(ReplyError::Status { status: 401 | 403, .. } | ReplyError::NotAuthenticated)
+        )
+    }
 }
 
 impl From<ClientError> for Failure {

@@ -5,6 +5,8 @@
 //! - Redirects are not followed, and no request is sent twice, except once more after a 401 that says that the
 //!   token is not good any more (a 401 has changed nothing).
 //! - Concurrent first requests share one handshake.
+//! - During a rotation both credentials are tried, the likelier one first. A client that is to outlive a rotation
+//!   follows the store ([`Builder::follow`]).
 //! - Under `shared-secret` nothing is sent before the server has proved itself.
 //!
 //! # Example
@@ -66,8 +68,10 @@
 mod base;
 mod connector;
 mod error;
+mod follow;
 mod given;
 mod handshake;
+mod known;
 mod narrate;
 mod pin;
 mod session;

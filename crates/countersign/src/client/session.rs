@@ -1,23 +1,23 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use countersign_audit::{AuditSink, Direction, Outcome, Record};
-use countersign_protocol::identity::{CredentialId, Profile};
 use countersign_protocol::mac::encode_hex;
+use countersign_protocol::token;
 use countersign_protocol::wire::header::{X_API_KEY, X_CHALLENGE, X_SIGNATURE};
 use countersign_protocol::wire::reply::{ReplyError, Session};
 use countersign_protocol::wire::www_authenticate::SCHEME;
-use countersign_protocol::{shared_secret, token};
-use countersign_store::{Peer, random};
+use countersign_store::{Peer, PeerStore, random};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming as Body;
 use tokio::sync::Mutex;
 
-use super::connector::{HttpClient, http_client};
+use super::follow::Follow;
 use super::handshake::{Failure, Handshake, Proof, Wire, bearer};
+use super::known::{Known, Plan, Refused};
 use super::narrate::Narrator;
 use super::{BaseUrl, ClientError};
 
@@ -29,20 +29,20 @@ const UNSTATED: Duration = Duration::from_secs(60);
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    base: BaseUrl,
-    profile: Profile,
-    credential: CredentialId,
-    proof: Proof,
-    http: HttpClient,
+    known: RwLock<Arc<Known>>,
+    follow: Option<Follow>,
+    refused: Refused,
     timeout: Duration,
     audit: Option<Arc<dyn AuditSink>>,
     narrator: Option<Narrator>,
-    current: Mutex<Option<Current>>,
+    current: Mutex<Option<Arc<Current>>>,
 }
 
-#[derive(Clone)]
+/// A session, and what it was made with.
 struct Current {
-    handshake: Arc<Handshake>,
+    known: Arc<Known>,
+    plan: Arc<Plan>,
+    handshake: Handshake,
     until: Instant,
 }
 
@@ -51,6 +51,7 @@ pub struct Builder {
     timeout: Duration,
     audit: Option<Arc<dyn AuditSink>>,
     narrator: Option<Narrator>,
+    store: Option<Arc<dyn PeerStore>>,
 }
 
 impl Builder {
@@ -75,19 +76,24 @@ impl Builder {
         self
     }
 
+    /// Follows the peer in this store: what changes there (a rotation, a revocation, another URL) is in effect within
+    /// a quarter of a second, and the store learns which credential the peer takes. Default: the peer as it was given
+    /// stays, and is shut out when the next rotation has ended.
+    #[must_use]
+    pub fn follow(mut self, store: Arc<dyn PeerStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Makes the client; nothing is sent yet.
     ///
     /// # Errors
     /// The peer has no URL or no key of ours, or its trust cannot be used.
     pub fn build(self, peer: &Peer) -> Result<Client, ClientError> {
-        let url = peer.url.as_deref().ok_or_else(|| ClientError::NoUrl(peer.name.to_string()))?;
-        let number = peer.credentials.last().map_or(0, |credential| credential.number);
         Ok(Client(Arc::new(Inner {
-            base: BaseUrl::parse(url)?,
-            profile: peer.profile,
-            credential: CredentialId { peer: peer.name.clone(), number },
-            proof: Proof::of(peer)?,
-            http: http_client(&peer.trust)?,
+            known: RwLock::new(Arc::new(Known::of(peer, None)?)),
+            follow: self.store.map(|store| Follow::new(store, peer.name.clone())),
+            refused: Refused::default(),
             timeout: self.timeout,
             audit: self.audit,
             narrator: self.narrator,
@@ -108,7 +114,7 @@ impl Client {
     /// Starts making one.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { timeout: Duration::from_secs(30), audit: None, narrator: None }
+        Builder { timeout: Duration::from_secs(30), audit: None, narrator: None, store: None }
     }
 
     /// Authenticates if need be, and sends `request`. Its URI is either a path below the peer's URL
@@ -121,53 +127,57 @@ impl Client {
     /// See [`ClientError`]. A response of any status is not an error.
     pub async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Body>, ClientError> {
         let inner = &*self.0;
-        *request.uri_mut() = inner.target(request.uri())?;
+        let known = inner.known().await?;
+        *request.uri_mut() = known.target(request.uri())?;
         let again = request.method().is_idempotent();
         let taken = [AUTHORIZATION, X_API_KEY, X_CHALLENGE, X_SIGNATURE];
         if let Some(name) = taken.iter().find(|name| request.headers().contains_key(*name)) {
             return Err(ClientError::HeaderTaken(name.clone()));
         }
-        let handshake = self.handshake(None).await?;
-        let response = inner.dispatch(&handshake, request.clone()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || !may_be_stale(&handshake, &response, again) {
+        let session = self.session(&known, None).await?;
+        let response = inner.dispatch(&session, request.clone()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED
+            || !may_be_stale(&session.handshake, &response, again)
+        {
             return Ok(response);
         }
         // The token was good a moment ago: the server restarted, or revoked it. A 401 has changed nothing, so
         // the request may go out once more, after one new handshake.
-        let handshake = self.handshake(Some(&handshake)).await?;
-        inner.dispatch(&handshake, request).await
+        let session = self.session(&known, Some(&session)).await?;
+        inner.dispatch(&session, request).await
     }
 
-    /// The session to use: the current one unless it is `stale`, else a new one. Of concurrent callers one
-    /// makes the handshake and the others wait for it.
-    async fn handshake(&self, stale: Option<&Arc<Handshake>>) -> Result<Arc<Handshake>, ClientError> {
+    /// The session to use: the current one unless it is `stale` or made with what is not known any more, else a new
+    /// one. Of concurrent callers one makes the handshake and the others wait for it.
+    async fn session(
+        &self,
+        known: &Arc<Known>,
+        stale: Option<&Arc<Current>>,
+    ) -> Result<Arc<Current>, ClientError> {
         let inner = &*self.0;
         let mut current = inner.current.lock().await;
-        if let Some(Current { handshake, until }) = &*current {
-            let usable = stale.is_none_or(|stale| !Arc::ptr_eq(stale, handshake));
-            if usable && Instant::now() < *until {
-                return Ok(Arc::clone(handshake));
+        if let Some(session) = &*current {
+            let usable = stale.is_none_or(|stale| !Arc::ptr_eq(stale, session));
+            // Whoever read an older state than the one that made the session has nothing to say about it.
+            let good = Arc::ptr_eq(&session.known, known) || inner.latest().has(&session.plan);
+            if usable && good && Instant::now() < session.until {
+                return Ok(Arc::clone(session));
             }
         }
         *current = None;
-        let handshake = Arc::new(inner.shake().await?);
-        let until = Instant::now() + lifetime(&handshake);
-        *current = Some(Current { handshake: Arc::clone(&handshake), until });
-        Ok(handshake)
+        let session = Arc::new(inner.shake(known).await?);
+        *current = Some(Arc::clone(&session));
+        Ok(session)
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("base", &self.0.base).finish_non_exhaustive()
+        f.debug_struct("Client").field("base", &self.0.latest().base).finish_non_exhaustive()
     }
 }
 
-impl Inner {
-    fn wire(&self) -> Wire<'_> {
-        Wire { http: &self.http, base: &self.base, narrator: self.narrator.as_ref(), timeout: self.timeout }
-    }
-
+impl Known {
     /// The full URL of a request, which must lie below the peer's.
     fn target(&self, uri: &http::Uri) -> Result<http::Uri, ClientError> {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -180,49 +190,124 @@ impl Inner {
         }
         self.base.at_origin(&path)
     }
+}
 
-    async fn shake(&self) -> Result<Handshake, ClientError> {
-        let result = self.wire().shake(&self.proof).await;
-        // A server without endpoints has taken no proof yet: its trail is written request by request.
-        if !matches!(result, Ok(Handshake::PerRequest)) {
-            self.record("handshake", result.as_ref().err())?;
-        }
-        result.map_err(|failure| self.explain(failure))
+impl Inner {
+    fn latest(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Guide 1 on the route itself.
+    /// The peer as it is now, as far as a store is followed.
+    async fn known(&self) -> Result<Arc<Known>, ClientError> {
+        let known = self.latest();
+        let Some(follow) = &self.follow else { return Ok(known) };
+        let Some(newer) = follow.look(&known).await? else { return Ok(known) };
+        let newer = Arc::new(newer);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&newer);
+        Ok(newer)
+    }
+
+    fn wire<'a>(&'a self, known: &'a Known) -> Wire<'a> {
+        Wire { http: &known.http, base: &known.base, narrator: self.narrator.as_ref(), timeout: self.timeout }
+    }
+
+    /// A new session, with the first of our credentials that the peer takes.
+    async fn shake(&self, known: &Arc<Known>) -> Result<Current, ClientError> {
+        let mut plans = self.refused.order(&known.plans).into_iter().peekable();
+        loop {
+            let Some(plan) = plans.next() else {
+                // `Known` always has a plan.
+                return Err(ClientError::NoCredential(String::new()));
+            };
+            let result = self.wire(known).shake(&plan.proof).await;
+            // A server without endpoints has taken no proof yet: its trail is written request by request.
+            if !matches!(result, Ok(Handshake::PerRequest)) {
+                self.record("handshake", known, &plan, result.as_ref().err())?;
+            }
+            match result {
+                Ok(handshake) => {
+                    if !matches!(handshake, Handshake::PerRequest) {
+                        self.taken(&plan).await;
+                    }
+                    let until = Instant::now() + lifetime(&handshake);
+                    return Ok(Current { known: Arc::clone(known), plan, handshake, until });
+                }
+                Err(failure) if failure.is_refusal() => {
+                    self.refused.set(&plan, true);
+                    if plans.peek().is_none() {
+                        return Err(explain(known, &plan, failure));
+                    }
+                }
+                Err(failure) => return Err(explain(known, &plan, failure)),
+            }
+        }
+    }
+
+    /// The peer has taken this credential.
+    async fn taken(&self, plan: &Plan) {
+        self.refused.set(plan, false);
+        if let Some(follow) = &self.follow
+            && plan.proof.is_proved()
+        {
+            follow.note(plan).await;
+        }
+    }
+
+    /// Guide 1 on the route itself, with the first of our credentials that the peer takes. A 401 that does not ask for
+    /// a proof of ours may come from the service behind: only an idempotent request then goes out again.
     async fn signed(
         &self,
-        credential: &shared_secret::client::Credential,
+        session: &Current,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, ClientError> {
-        let result = self.wire().per_request(credential, request).await;
-        let refused = match &result {
-            Ok(response) if response.status() == StatusCode::UNAUTHORIZED => {
-                let status = response.status().as_u16();
-                Some(&Failure::Protocol(ReplyError::Status { status, title: None }))
+        let known = &session.known;
+        let mut plans = self.refused.order(&known.plans).into_iter().peekable();
+        while let Some(plan) = plans.next() {
+            let Proof::SharedSecret { credential, .. } = &plan.proof else { continue };
+            let result = self.wire(known).per_request(credential, request.clone()).await;
+            let refused = match &result {
+                Ok(response) if response.status() == StatusCode::UNAUTHORIZED => {
+                    let status = response.status().as_u16();
+                    Some(&Failure::Protocol(ReplyError::Status { status, title: None }))
+                }
+                Ok(_) => None,
+                Err(failure) => Some(failure),
+            };
+            self.record("request", known, &plan, refused)?;
+            let response = result.map_err(|failure| explain(known, &plan, failure))?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                self.taken(&plan).await;
+                return Ok(response);
             }
-            Ok(_) => None,
-            Err(failure) => Some(failure),
-        };
-        self.record("request", refused)?;
-        result.map_err(|failure| self.explain(failure))
+            self.refused.set(&plan, true);
+            let unprocessed = asks_for_us(&response).unwrap_or_else(|| request.method().is_idempotent());
+            if plans.peek().is_none() || !unprocessed {
+                return Ok(response);
+            }
+        }
+        Err(ClientError::NoCredential(session.plan.id.peer.to_string()))
     }
 
-    fn record(&self, step: &str, failure: Option<&Failure>) -> Result<(), ClientError> {
+    fn record(
+        &self,
+        step: &str,
+        known: &Known,
+        plan: &Plan,
+        failure: Option<&Failure>,
+    ) -> Result<(), ClientError> {
         let Some(audit) = &self.audit else { return Ok(()) };
         let (outcome, reason, detail) = match failure {
             None => (Outcome::Accepted, "accepted", None),
             Some(Failure::Network(error)) => (Outcome::Refused, "unreachable", Some(error.to_string())),
             Some(Failure::Protocol(error)) => {
-                (Outcome::Refused, reason(error), Some(self.discreet(error).to_string()))
+                (Outcome::Refused, reason(error), Some(discreet(error, &plan.proof).to_string()))
             }
         };
         audit.record(&Record {
             direction: Direction::Outbound,
-            service: Some(self.credential.peer.to_string()),
-            credential: Some(self.credential.to_string()),
-            profile: Some(self.profile),
+            service: Some(plan.id.peer.to_string()),
+            credential: Some(plan.id.to_string()),
+            profile: Some(known.profile),
             step: step.to_owned(),
             source: None,
             outcome,
@@ -233,45 +318,16 @@ impl Inner {
         Ok(())
     }
 
-    fn explain(&self, failure: Failure) -> ClientError {
-        match failure {
-            Failure::Network(error) => error,
-            Failure::Protocol(error) => {
-                let error = self.discreet(&error);
-                ClientError::Handshake { url: self.base.to_string(), profile: self.profile, error }
-            }
-        }
-    }
-
-    /// What a server writes about its refusal is shown and recorded, but not if it repeats a key that is a secret.
-    fn discreet(&self, error: &ReplyError) -> ReplyError {
-        match (error, &self.proof) {
-            (ReplyError::Status { status, title: Some(title) }, Proof::ApiKey(key))
-                if title.contains(key.expose()) =>
-            {
-                ReplyError::Status {
-                    status: *status,
-                    title: Some("(it repeats our key: not shown)".to_owned()),
-                }
-            }
-            _ => error.clone(),
-        }
-    }
-
     async fn dispatch(
         &self,
-        handshake: &Handshake,
+        session: &Current,
         mut request: Request<Bytes>,
     ) -> Result<Response<Body>, ClientError> {
-        let wire = self.wire();
-        let signed_each = match (handshake, &self.proof) {
-            (Handshake::PerRequest, Proof::SharedSecret { credential, .. }) => Some(credential),
-            _ => None,
-        };
-        if let Some(credential) = signed_each {
-            return self.signed(credential, request).await;
+        let wire = self.wire(&session.known);
+        if matches!(session.handshake, Handshake::PerRequest) {
+            return self.signed(session, request).await;
         }
-        let token = match handshake {
+        let token = match &session.handshake {
             Handshake::Session(Session { token: Some(token), .. }) => bearer(token.expose()),
             _ => None,
         };
@@ -282,12 +338,34 @@ impl Inner {
         // No token: the request goes without credentials, as the guides have it. A server of guide 1 that then
         // asks for a challenge to be signed on the route gets that; it has proved itself already.
         let response = wire.send(request.clone()).await?;
-        match &self.proof {
-            Proof::SharedSecret { credential, .. } if response.status() == StatusCode::UNAUTHORIZED => {
-                self.signed(credential, request).await
+        match &session.plan.proof {
+            Proof::SharedSecret { .. } if response.status() == StatusCode::UNAUTHORIZED => {
+                self.signed(session, request).await
             }
             _ => Ok(response),
         }
+    }
+}
+
+fn explain(known: &Known, plan: &Plan, failure: Failure) -> ClientError {
+    match failure {
+        Failure::Network(error) => error,
+        Failure::Protocol(error) => {
+            let error = discreet(&error, &plan.proof);
+            ClientError::Handshake { url: known.base.to_string(), profile: known.profile, error }
+        }
+    }
+}
+
+/// What a server writes about its refusal is shown and recorded, but not if it repeats a key that is a secret.
+fn discreet(error: &ReplyError, proof: &Proof) -> ReplyError {
+    match (error, proof) {
+        (ReplyError::Status { status, title: Some(title) }, Proof::ApiKey(key))
+            if title.contains(key.expose()) =>
+        {
+            ReplyError::Status { status: *status, title: Some("(it repeats our key: not shown)".to_owned()) }
+        }
+        _ => error.clone(),
     }
 }
 
@@ -297,17 +375,20 @@ impl Inner {
 /// is named, nothing says that the request has changed nothing, so only an idempotent one may go out `again`.
 fn may_be_stale(handshake: &Handshake, response: &Response<Body>, again: bool) -> bool {
     let Handshake::Session(Session { token: Some(token), .. }) = handshake else { return false };
+    asks_for_us(response).unwrap_or_else(|| again && !token.expose().starts_with(token::PREFIX))
+}
+
+/// Whether a 401 asks for our scheme; `None` if it asks for none at all.
+fn asks_for_us(response: &Response<Body>) -> Option<bool> {
     let mut asked = response.headers().get_all(WWW_AUTHENTICATE).iter().peekable();
+    asked.peek()?;
     let ours = |value: &http::HeaderValue| {
         value
             .as_bytes()
             .get(..SCHEME.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(SCHEME.as_bytes()))
     };
-    match asked.peek() {
-        None => again && !token.expose().starts_with(token::PREFIX),
-        Some(_) => asked.any(ours),
-    }
+    Some(asked.any(ours))
 }
 
 /// A little less than the server grants, so that a token does not end on its way.

@@ -11,7 +11,7 @@ use countersign_store::random;
 
 use super::authenticator::Authenticator;
 use super::reject::Rejection;
-use super::snapshot::Found;
+use super::snapshot::{Found, Identified};
 
 /// One attempt on its way through: what is known of it so far, for the limits and the trail.
 pub(super) struct Attempt<'a> {
@@ -49,9 +49,9 @@ impl<'a> Attempt<'a> {
         self.key = Some(found.hash);
     }
 
-    pub(super) fn with_credential(&mut self, id: &CredentialId, profile: Profile) {
-        self.with_claimed(id);
-        self.profile = Some(profile);
+    pub(super) fn with_credential(&mut self, who: &Identified) {
+        self.with_claimed(&who.id);
+        self.profile = Some(who.profile);
     }
 
     /// The credential that a token names. It may not be there any more, and its profile is not known then.
@@ -91,9 +91,11 @@ impl<'a> Attempt<'a> {
         inner.limiters.may_try(self.source, self.key, inner.clock.now_ms())
     }
 
-    /// Writes the success down. Nothing may be accepted when that fails.
-    pub(super) fn accept(&self) -> Result<(), Refusal> {
+    /// Writes down that this credential has proved itself. Nothing may be accepted when that fails.
+    pub(super) fn accept(&mut self, who: &Identified) -> Result<(), Refusal> {
+        self.with_credential(who);
         self.write(Outcome::Accepted, "accepted", None)?;
+        who.mark.used(self.authenticator.inner().clock.now());
         self.authenticator.inner().count(Outcome::Accepted, "accepted");
         Ok(())
     }
@@ -111,6 +113,11 @@ impl<'a> Attempt<'a> {
         let inner = self.authenticator.inner();
         if refusal.is_failure() {
             inner.limiters.failed(self.source, self.key, inner.clock.now_ms());
+        }
+        if refusal == Refusal::CredentialCompromised {
+            let (source, credential) =
+                (self.source.to_canonical(), self.credential.as_deref().unwrap_or_default());
+            tracing::error!(%source, credential, "somebody has come with a credential that is marked as compromised");
         }
         let detail = match &refusal {
             Refusal::Malformed(malformed) => Some(malformed.to_string()),

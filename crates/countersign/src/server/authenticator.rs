@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::clock::Clock;
 use super::limits::{Limiters, Limits};
 use super::snapshot::Snapshot;
+use super::upkeep::Upkeep;
 
 /// Live burned challenges at most, about 32 bytes each.
 const REPLAY_CAPACITY: usize = 1_000_000;
@@ -145,7 +146,7 @@ impl Builder {
     /// # Errors
     /// The store cannot be read.
     pub fn build(self) -> Result<Authenticator, StoreError> {
-        let snapshot = Snapshot::read(&*self.store)?;
+        let snapshot = Snapshot::read(&*self.store, None)?;
         let now = self.clock.now();
         let tokens = self.token_lifetime.map(|lifetime| Tokens {
             lifetime,
@@ -210,7 +211,7 @@ impl Authenticator {
             }
             changed = true;
             // Whoever was overtaken while reading must not put something older in place: it looks again.
-            let read = Arc::new(Snapshot::read(&*self.0.store)?);
+            let read = Arc::new(Snapshot::read(&*self.0.store, Some(&known))?);
             let found = self.0.snapshot.compare_and_swap(&known, read);
             if Arc::ptr_eq(&known, &found) {
                 return Ok(true);
@@ -218,26 +219,55 @@ impl Authenticator {
         }
     }
 
-    /// Refreshes four times a second until dropped. When the store could not be asked for
-    /// [`Builder::stale_after`], every attempt is refused with 503 until it can.
+    /// Twenty times a second until dropped: writes to the store which credentials were used, retires those that are
+    /// over, and takes over what changed. Call it in a task of its own.
+    ///
+    /// When the store could not be asked for [`Builder::stale_after`], every attempt is refused with 503 until it can.
     pub async fn watch(self) {
-        let mut ticks = tokio::time::interval(Duration::from_millis(250));
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.0.asked();
+        let mut upkeep = Upkeep::default();
+        let mut failing = false;
         loop {
             ticks.tick().await;
             let this = self.clone();
-            match tokio::task::spawn_blocking(move || this.refresh()).await {
-                Ok(Ok(changed)) => {
+            let work = tokio::task::spawn_blocking(move || {
+                upkeep.run(&this);
+                (upkeep, this.refresh())
+            });
+            let Ok((returned, refreshed)) = work.await else {
+                // It panicked, or the runtime is going down.
+                tracing::error!("reading the store was cut short");
+                upkeep = Upkeep::default();
+                continue;
+            };
+            upkeep = returned;
+            match refreshed {
+                Ok(changed) => {
                     self.0.asked();
                     if changed {
                         tracing::info!("peers have changed and are in effect");
                     }
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("the store can be read again");
+                    }
                 }
-                Ok(Err(error)) => tracing::error!(%error, "the store cannot be read"),
-                Err(error) => tracing::error!(%error, "reading the store was cut short"),
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(%error, "the store cannot be read");
+                    }
+                }
             }
         }
+    }
+
+    /// Writes to the store which credentials were used, up to now: before the process ends. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        Upkeep::note(self, true)
     }
 
     /// Whether decisions can be made: the store was asked lately, and no record failed to be written in the last ten
@@ -259,6 +289,15 @@ impl Inner {
     pub(super) fn peers(&self) -> Result<arc_swap::Guard<Arc<Snapshot>>, Refusal> {
         self.fresh()?;
         Ok(self.snapshot.load())
+    }
+
+    /// The peers as they were last read, however long ago.
+    pub(super) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    pub(super) fn store(&self) -> &dyn PeerStore {
+        &*self.store
     }
 
     /// Real time on purpose: this is about a store that hangs, not about the age of a message.

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::routing::any;
 use bytes::Bytes;
 use countersign_protocol::api_key;
-use countersign_protocol::identity::{ApiKey, CredentialId, Profile};
+use countersign_protocol::identity::{ApiKey, CredentialId};
 use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::problem::Problem;
 use countersign_protocol::refusal::{Malformed, Refusal};
@@ -131,7 +131,7 @@ fn give_challenge(
         (None, None) => return Err(Malformed::NoKey.into()),
     };
     let snapshot = inner.peers()?;
-    let found = snapshot.find(&api_key);
+    let found = snapshot.find(&api_key, inner.clock.now());
     attempt.with_key(&found);
     attempt.check_request()?;
     attempt.check_failures()?;
@@ -174,7 +174,7 @@ fn verify(
     let client_challenge = header::client_challenge(headers)?;
     let Verify { api_key, signature, challenge } = body::read_verify(body)?;
     let snapshot = inner.peers()?;
-    let found = snapshot.find(&api_key);
+    let found = snapshot.find(&api_key, inner.clock.now());
     attempt.with_key(&found);
     attempt.check_request()?;
     let echo = match challenge {
@@ -209,8 +209,7 @@ fn verify(
     unclaimed.claim(|challenge| {
         if inner.outstanding.take(found.hash, challenge, now) { Ok(()) } else { Err(Refusal::ChallengeUsed) }
     })?;
-    attempt.with_credential(&holder.id, Profile::ApiKey);
-    attempt.accept()?;
+    attempt.accept(holder)?;
     Ok((holder.id.clone(), holder.uid, HeaderMap::new()))
 }
 

@@ -74,6 +74,7 @@
 //! # }
 //! ```
 
+mod ages;
 mod attempt;
 mod authenticator;
 mod clock;
@@ -85,7 +86,10 @@ mod reject;
 mod route;
 mod snapshot;
 mod strip;
+mod upkeep;
+mod uses;
 
+pub use ages::Age;
 pub use authenticator::{Authenticator, Builder};
 pub use clock::Clock;
 pub use endpoints::router;

@@ -61,7 +61,7 @@ fn decide(inner: &Inner, attempt: &mut Attempt<'_>, headers: &HeaderMap) -> Deci
             Ok((peer, HeaderMap::new()))
         }
         Presented::Key { api_key, missing } => {
-            attempt.with_key(&snapshot.find(&api_key));
+            attempt.with_key(&snapshot.find(&api_key, inner.clock.now()));
             attempt.check_failures().map_err(bare)?;
             let refusal = missing.map_or(Refusal::ChallengeSent, Refusal::MissingHeader);
             Err((refusal, Some(fresh_challenge(inner, &api_key))))
@@ -99,12 +99,11 @@ fn by_token(
     // owner out would. One that does not open counts like any refused request, and not as a failure.
     let opened = inner.open_token(token).and_then(|claims| {
         attempt.with_claimed(&claims.credential);
-        snapshot.live(&claims.uid).ok_or(Refusal::TokenOrphaned)
+        snapshot.live(&claims.uid, inner.clock.now()).ok_or(Refusal::TokenOrphaned)
     });
-    let (credential, profile) = opened?;
-    attempt.with_credential(credential, *profile);
-    attempt.accept()?;
-    Ok(Peer::new(credential.clone(), *profile))
+    let who = opened?;
+    attempt.accept(who)?;
+    Ok(Peer::new(who.id.clone(), who.profile))
 }
 
 #[derive(Clone, Copy)]
@@ -121,10 +120,10 @@ pub(super) fn by_signature<'a>(
     snapshot: &'a Snapshot,
     signed: Signed<'_>,
 ) -> Result<Verified<'a, Arc<SharedSecretCredential>>, Refusal> {
-    let found = snapshot.find(signed.api_key);
+    let now = inner.clock.now();
+    let found = snapshot.find(signed.api_key, now);
     attempt.with_key(&found);
     attempt.check_failures()?;
-    let now = inner.clock.now();
     let Signed { api_key, challenge, signature } = signed;
     let unclaimed = server::verify(
         &inner.issuer,
@@ -141,11 +140,10 @@ pub(super) fn by_signature<'a>(
         })
     });
     let verified = claimed.map_err(|(refusal, holder)| {
-        attempt.with_credential(&holder.who.id, Profile::SharedSecret);
+        attempt.with_credential(&holder.who);
         refusal
     })?;
-    attempt.with_credential(&verified.holder().who.id, Profile::SharedSecret);
-    attempt.accept()?;
+    attempt.accept(&verified.holder().who)?;
     Ok(verified)
 }
 

@@ -1,12 +1,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{ApiKey, CredentialId, Profile};
 use countersign_protocol::lookup::{LookupHash, LookupKey};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::server::{Candidate, Holders};
-use countersign_store::{Keys, Listing, Peer, PeerStore, StoreError};
+use countersign_store::{Credential, Ended, Ending, Keys, Listing, Peer, PeerStore, StoreError};
+
+use super::ages::Age;
+use super::uses::Mark;
 
 /// All peers at one moment, with their HMAC keys prepared: what the hot path reads.
 #[derive(Debug)]
@@ -15,15 +19,21 @@ pub(super) struct Snapshot {
     lookup: LookupKey,
     inbound: HashMap<LookupHash, Inbound>,
     own: HashSet<LookupHash>,
-    live: HashMap<[u8; 16], (CredentialId, Profile)>,
+    live: HashMap<[u8; 16], Arc<Identified>>,
     /// The greatest number of live credentials that share one key: what each attempt costs.
     pub(super) macs: usize,
+    /// When the first credential ends that has not ended yet.
+    pub(super) next_end: Option<UnixTime>,
+    pub(super) ages: Vec<Age>,
 }
 
+/// What a presented key stands for.
 #[derive(Debug)]
 enum Inbound {
+    /// By number; an older one ends before a newer one does.
     SharedSecret(Vec<Arc<SharedSecretCredential>>),
     ApiKey(Arc<Identified>),
+    Ended(CredentialId, Profile, Ending),
 }
 
 /// A credential that somebody may prove to have.
@@ -31,12 +41,22 @@ enum Inbound {
 pub(super) struct Identified {
     pub(super) id: CredentialId,
     pub(super) uid: [u8; 16],
+    pub(super) profile: Profile,
+    /// From then on it is refused, whether or not anybody has tidied up.
+    ends: Option<UnixTime>,
+    pub(super) mark: Arc<Mark>,
+}
+
+impl Identified {
+    fn lives(&self, now: UnixTime) -> bool {
+        self.ends.is_none_or(|end| now < end)
+    }
 }
 
 /// A guide-1 credential, ready to verify with and to answer with.
 #[derive(Debug)]
 pub(super) struct SharedSecretCredential {
-    pub(super) who: Identified,
+    pub(super) who: Arc<Identified>,
     their_secret: MacKey,
     pub(super) our_key: ApiKey,
     pub(super) our_secret: MacKey,
@@ -52,14 +72,22 @@ impl Candidate for SharedSecretCredential {
 #[derive(Debug)]
 pub(super) struct Found<'a> {
     pub(super) hash: LookupHash,
-    inbound: Option<&'a Inbound>,
+    holder: Holder<'a>,
     own: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Holder<'a> {
+    SharedSecret(&'a [Arc<SharedSecretCredential>]),
+    ApiKey(&'a Arc<Identified>),
+    Ended(&'a CredentialId, Profile, Ending),
+    Nobody,
 }
 
 impl Snapshot {
     /// Reads the store. The version is taken first: a change in between is seen next time. Damaged peers are left
-    /// out, as if they were removed; the others go on.
-    pub(super) fn read(store: &dyn PeerStore) -> Result<Self, StoreError> {
+    /// out, as if they were removed; the others go on. What `before` knew of uses is kept.
+    pub(super) fn read(store: &dyn PeerStore, before: Option<&Self>) -> Result<Self, StoreError> {
         let version = store.version()?;
         let mut snapshot = Self {
             version,
@@ -68,92 +96,160 @@ impl Snapshot {
             own: HashSet::new(),
             live: HashMap::new(),
             macs: 1,
+            next_end: None,
+            ages: Vec::new(),
         };
         let Listing { peers, damaged } = store.read_all()?;
         for error in &damaged {
             tracing::error!(%error, "a peer is left out");
         }
         for peer in &peers {
-            snapshot.add(peer);
+            snapshot.ages.extend(Age::of(peer));
+            for credential in &peer.credentials {
+                snapshot.add(peer, credential, before);
+            }
+        }
+        // Last, so that what has ended never takes the place of what lives.
+        for peer in &peers {
+            for ended in &peer.ended {
+                snapshot.add_ended(peer, ended);
+            }
         }
         Ok(snapshot)
     }
 
-    fn add(&mut self, peer: &Peer) {
-        for credential in &peer.credentials {
-            let who = Identified { id: credential.id(&peer.name), uid: credential.uid };
-            self.live.insert(credential.uid, (who.id.clone(), peer.profile));
-            match &credential.keys {
-                Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
-                    self.own.insert(self.lookup.hash(our_key.expose()));
-                    let credential = Arc::new(SharedSecretCredential {
-                        who,
-                        their_secret: their_secret.mac_key(),
-                        our_key: our_key.clone(),
-                        our_secret: our_secret.mac_key(),
-                    });
-                    let hash = self.lookup.hash(their_key.expose());
-                    let inbound =
-                        self.inbound.entry(hash).or_insert_with(|| Inbound::SharedSecret(Vec::new()));
-                    if let Inbound::SharedSecret(credentials) = inbound {
-                        credentials.push(credential);
-                        self.macs = self.macs.max(credentials.len());
-                    }
+    fn add(&mut self, peer: &Peer, credential: &Credential, before: Option<&Self>) {
+        let known = before.and_then(|before| before.live.get(&credential.uid));
+        let mark = known.map_or_else(|| Mark::of(credential), |who| who.mark.follow(credential));
+        let ends = peer.ends(credential);
+        self.next_end = [self.next_end, ends].into_iter().flatten().min();
+        let who = Arc::new(Identified {
+            id: credential.id(&peer.name),
+            uid: credential.uid,
+            profile: peer.profile,
+            ends,
+            mark,
+        });
+        self.live.insert(credential.uid, Arc::clone(&who));
+        match &credential.keys {
+            Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
+                self.own.insert(self.lookup.hash(our_key.expose()));
+                let credential = Arc::new(SharedSecretCredential {
+                    who,
+                    their_secret: their_secret.mac_key(),
+                    our_key: our_key.clone(),
+                    our_secret: our_secret.mac_key(),
+                });
+                let hash = self.lookup.hash(their_key.expose());
+                let inbound = self.inbound.entry(hash).or_insert_with(|| Inbound::SharedSecret(Vec::new()));
+                if let Inbound::SharedSecret(credentials) = inbound {
+                    credentials.push(credential);
+                    self.macs = self.macs.max(credentials.len());
                 }
-                Keys::ApiKey { ours, theirs } => {
-                    self.own.extend(ours.as_ref().map(|key| self.lookup.hash(key.expose())));
-                    if let Some(hash) = theirs {
-                        self.inbound.insert(*hash, Inbound::ApiKey(Arc::new(who)));
-                    }
+            }
+            Keys::ApiKey { ours, theirs } => {
+                self.own.extend(ours.as_ref().map(|key| self.lookup.hash(key.expose())));
+                if let Some(hash) = theirs {
+                    self.inbound.insert(*hash, Inbound::ApiKey(who));
                 }
             }
         }
     }
 
+    /// Its key is still recognised, so that the trail can say who came with it. A later credential may have taken
+    /// the key over.
+    fn add_ended(&mut self, peer: &Peer, ended: &Ended) {
+        let Some(hash) = ended.presented else { return };
+        let id = CredentialId { peer: peer.name.clone(), number: ended.number };
+        let known =
+            self.inbound.entry(hash).or_insert_with(|| Inbound::Ended(id.clone(), peer.profile, ended.how));
+        if let Inbound::Ended(newest, _, how) = known
+            && newest.number < id.number
+        {
+            (*newest, *how) = (id, ended.how);
+        }
+    }
+
     /// Looks a presented key up: one keyed hash, known or not.
-    pub(super) fn find(&self, key: &ApiKey) -> Found<'_> {
+    pub(super) fn find(&self, key: &ApiKey, now: UnixTime) -> Found<'_> {
         let hash = self.lookup.hash(key.expose());
-        Found { hash, inbound: self.inbound.get(&hash), own: self.own.contains(&hash) }
+        let holder = self.inbound.get(&hash).map_or(Holder::Nobody, |inbound| inbound.at(now));
+        Found { hash, holder, own: self.own.contains(&hash) }
     }
 
     /// The credential with this unique id, if it lives.
-    pub(super) fn live(&self, uid: &[u8; 16]) -> Option<&(CredentialId, Profile)> {
-        self.live.get(uid)
+    pub(super) fn live(&self, uid: &[u8; 16], now: UnixTime) -> Option<&Arc<Identified>> {
+        self.live.get(uid).filter(|who| who.lives(now))
+    }
+
+    /// All credentials that were live when this was read.
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &Identified> {
+        self.live.values().map(|who| &**who)
+    }
+}
+
+impl Inbound {
+    /// What it stands for now: time may have ended a credential since the store was read.
+    fn at(&self, now: UnixTime) -> Holder<'_> {
+        match self {
+            Self::SharedSecret(credentials) => {
+                let over = credentials.partition_point(|credential| !credential.who.lives(now));
+                match (credentials.get(over..), credentials.last()) {
+                    (Some(live), _) if !live.is_empty() => Holder::SharedSecret(live),
+                    (_, Some(last)) => Holder::retired(&last.who),
+                    (_, None) => Holder::Nobody,
+                }
+            }
+            Self::ApiKey(who) if who.lives(now) => Holder::ApiKey(who),
+            Self::ApiKey(who) => Holder::retired(who),
+            Self::Ended(id, profile, how) => Holder::Ended(id, *profile, *how),
+        }
+    }
+}
+
+impl<'a> Holder<'a> {
+    fn retired(who: &'a Identified) -> Self {
+        Self::Ended(&who.id, who.profile, Ending::Retired)
     }
 }
 
 impl<'a> Found<'a> {
     /// Who may have signed with this key under guide 1.
     pub(super) fn shared_secret(&self) -> Holders<'a, Arc<SharedSecretCredential>> {
-        match self.inbound {
-            Some(Inbound::SharedSecret(credentials)) => Holders::Live(credentials),
-            Some(Inbound::ApiKey(_)) => Holders::Nobody(Refusal::WrongProfile),
-            None => Holders::Nobody(self.nobody()),
+        match self.holder {
+            Holder::SharedSecret(credentials) => Holders::Live(credentials),
+            Holder::ApiKey(_) => Holders::Nobody(Refusal::WrongProfile),
+            Holder::Ended(_, _, how) => Holders::Nobody(over(how)),
+            Holder::Nobody => Holders::Nobody(self.nobody()),
         }
     }
 
     /// Whose key this is under guide 2.
     pub(super) fn api_key(&self) -> Result<&'a Arc<Identified>, Refusal> {
-        match self.inbound {
-            Some(Inbound::ApiKey(who)) => Ok(who),
-            Some(Inbound::SharedSecret(_)) => Err(Refusal::WrongProfile),
-            None => Err(self.nobody()),
+        match self.holder {
+            Holder::ApiKey(who) => Ok(who),
+            Holder::SharedSecret(_) => Err(Refusal::WrongProfile),
+            Holder::Ended(_, _, how) => Err(over(how)),
+            Holder::Nobody => Err(self.nobody()),
         }
     }
 
     pub(super) fn profile(&self) -> Option<Profile> {
-        match self.inbound? {
-            Inbound::SharedSecret(_) => Some(Profile::SharedSecret),
-            Inbound::ApiKey(_) => Some(Profile::ApiKey),
+        match self.holder {
+            Holder::SharedSecret(_) => Some(Profile::SharedSecret),
+            Holder::ApiKey(_) => Some(Profile::ApiKey),
+            Holder::Ended(_, profile, _) => Some(profile),
+            Holder::Nobody => None,
         }
     }
 
     /// What the trail shows in place of the key: the newest credential that has it, or a short hash.
     pub(super) fn named(&self) -> (Option<String>, String) {
-        let id = match self.inbound {
-            Some(Inbound::SharedSecret(credentials)) => credentials.last().map(|one| &one.who.id),
-            Some(Inbound::ApiKey(who)) => Some(&who.id),
-            None => None,
+        let id = match self.holder {
+            Holder::SharedSecret(credentials) => credentials.last().map(|one| &one.who.id),
+            Holder::ApiKey(who) => Some(&who.id),
+            Holder::Ended(id, _, _) => Some(id),
+            Holder::Nobody => None,
         };
         match id {
             Some(id) => (Some(id.peer.to_string()), id.to_string()),
@@ -163,5 +259,14 @@ impl<'a> Found<'a> {
 
     fn nobody(&self) -> Refusal {
         if self.own { Refusal::OwnKey } else { Refusal::UnknownKey }
+    }
+}
+
+/// Why the trail says that a credential is not good any more.
+const fn over(how: Ending) -> Refusal {
+    match how {
+        Ending::Retired | Ending::Abandoned => Refusal::CredentialRetired,
+        Ending::Revoked => Refusal::CredentialRevoked,
+        Ending::Compromised => Refusal::CredentialCompromised,
     }
 }

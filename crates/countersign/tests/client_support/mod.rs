@@ -19,7 +19,7 @@ use countersign::client::Client;
 use countersign::protocol::UnixTime;
 use countersign::protocol::shared_secret::sign;
 use countersign::server::{AuthLayer, Authenticator, Builder, Peer as Caller, router};
-use countersign::store::{Peer, random};
+use countersign::store::{Ending, Next, Overlap, Peer, Which, random};
 use countersign::{ApiKey, MemoryStore, NewKeys, NewPeer, PeerStore as _, SharedSecret, Trust};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -99,6 +99,8 @@ pub(crate) struct Orders {
     pub(crate) keys: Keys,
     pub(crate) sink: Arc<MemorySink>,
     pub(crate) url: String,
+    store: Arc<MemoryStore>,
+    authenticator: Authenticator,
     server: Server,
 }
 
@@ -124,7 +126,7 @@ impl Orders {
             NewPeer { name, url: None, trust: Trust::System, danger_unproven_server: false, keys: own };
         store.add(peer, UnixTime(1)).unwrap();
         let sink = Arc::new(MemorySink::default());
-        let builder = Authenticator::builder("orders".parse().unwrap(), store).audit(sink.clone());
+        let builder = Authenticator::builder("orders".parse().unwrap(), store.clone()).audit(sink.clone());
         let authenticator = set(builder).build().unwrap();
         let tell = |caller: Caller, request: Request<Body>| async move {
             let (parts, body) = request.into_parts();
@@ -138,10 +140,25 @@ impl Orders {
             .to_string()
         };
         let protected = Router::new().fallback(any(tell)).layer(AuthLayer::new(authenticator.clone()));
-        let app = Router::new().nest("/api", protected.merge(router(authenticator)));
+        let app = Router::new().nest("/api", protected.merge(router(authenticator.clone())));
         let server = Server::start(app).await;
         let url = format!("{}/api", server.url);
-        Self { keys, sink, url, server }
+        Self { keys, sink, url, store, authenticator, server }
+    }
+
+    /// Gives `billing` its next credential at this server.
+    pub(crate) fn rotate(&self, keys: &Keys) {
+        let Keys { billing, orders, secret } = keys.clone();
+        let keys = NewKeys::shared_secret(orders, billing, secret.clone(), secret).unwrap();
+        let next = Next { keys, overlap: Overlap::new(UnixTime(1), 60, None), confirmed: false };
+        self.store.rotate(&"billing".parse().unwrap(), next, UnixTime(1)).unwrap();
+        assert!(self.authenticator.refresh().unwrap());
+    }
+
+    /// Ends credentials of `billing` at this server.
+    pub(crate) fn end(&self, which: Which, how: Ending) {
+        self.store.end(&"billing".parse().unwrap(), which, how, UnixTime(1)).unwrap();
+        assert!(self.authenticator.refresh().unwrap());
     }
 
     pub(crate) fn client(&self) -> Client {
