@@ -80,6 +80,8 @@ pub enum Scope {
     Source,
     /// Requests to the endpoints from one source with one key.
     Key,
+    /// Refused requests on protected routes from one source.
+    Refused,
     /// Failures from one source.
     SourceFailures,
     /// Failures from one source with one key.
@@ -123,6 +125,7 @@ impl Refusal {
             Self::TokensOff => "tokens-off",
             Self::RateLimited { scope: Scope::Source, .. } => "rate-limited-source",
             Self::RateLimited { scope: Scope::Key, .. } => "rate-limited-key",
+            Self::RateLimited { scope: Scope::Refused, .. } => "rate-limited-refused",
             Self::RateLimited { scope: Scope::SourceFailures, .. } => "rate-limited-source-failures",
             Self::RateLimited { scope: Scope::KeyFailures, .. } => "rate-limited-key-failures",
             Self::TooManyChallenges { .. } => "too-many-challenges",

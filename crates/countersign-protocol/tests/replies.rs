@@ -204,3 +204,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_refusal_says_when_the_server_wants_to_be_tried_again() {
+    let shown = |value: &'static str, body: &[u8]| {
+        let value = http::HeaderValue::from_static(value);
+        let headers: HeaderMap = [(http::header::RETRY_AFTER, value)].into_iter().collect();
+        let key = ApiKey::generate(&[1; 16]);
+        let (_, waiting) = api_key::client::start(&key);
+        let refused = waiting.receive(&Incoming { status: 429, headers: &headers, body }).map(drop);
+        refused.unwrap_err().to_string()
+    };
+    let body = br#"{"title":"Wait","requestId":"7"}"#;
+    assert_eq!(
+        shown("3", body),
+        "the server answered 429: Wait (its request id: 7); to be tried again in 3 s"
+    );
+    assert_eq!(shown("3", b"no JSON"), "the server answered 429: to be tried again in 3 s");
+    for wait in ["", "-3", "+3", "3.5", "99999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "soon"] {
+        assert_eq!(shown(wait, body), "the server answered 429: Wait (its request id: 7)", "{wait}");
+    }
+}

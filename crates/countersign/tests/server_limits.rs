@@ -154,7 +154,7 @@ async fn refused_requests_on_protected_routes_are_limited_by_source_and_a_good_t
         assert_eq!(world.orders(&[]).await.status, 401);
     }
     let answer = world.orders(&[]).await;
-    world.assert_refused(&answer, 429, "rate-limited", "rate-limited-source");
+    world.assert_refused(&answer, 429, "rate-limited", "rate-limited-refused");
     assert_eq!(world.orders(&[("x-api-key", "short".to_owned())]).await.status, 429);
     assert_eq!(world.send(knock(&world.billing.key)).await.status, 401, "a challenge may be asked for");
     assert_eq!(world.send_from(ELSEWHERE, orders(&[])).await.status, 401);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use http::header::RETRY_AFTER;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -76,7 +77,7 @@ pub enum ReplyError {
     Status {
         /// The status code.
         status: u16,
-        /// The `title` and request id of its problem body, made printable.
+        /// The `title` and request id of its problem body, made printable, and when it wants to be tried again.
         title: Option<String>,
     },
     /// The body is not the JSON object that the flow needs.
@@ -124,8 +125,20 @@ impl ReplyError {
                 None => title,
             })
         });
+        let wait = retry_after(answer).map(|seconds| format!("to be tried again in {seconds} s"));
+        let title = match (title, wait) {
+            (Some(title), Some(wait)) => Some(format!("{title}; {wait}")),
+            (title, wait) => title.or(wait),
+        };
         Self::Status { status: answer.status, title }
     }
+}
+
+/// The seconds in `Retry-After` (RFC 9110, section 10.2.3). A date there is left out: clocks differ.
+fn retry_after(answer: &Incoming<'_>) -> Option<u32> {
+    let value = answer.headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { value.parse().ok() } else { None }
 }
 
 /// The challenge in a 200 of `/authenticate`.

@@ -17,9 +17,11 @@ impl std::fmt::Display for Narration {
 }
 
 /// Headers that a narration shows as they are; of all others only the name is shown.
-const SHOWN: [&str; 9] = [
+const SHOWN: [&str; 11] = [
     "content-type",
     "content-length",
+    "ratelimit",
+    "ratelimit-policy",
     "retry-after",
     "www-authenticate",
     "x-challenge",

@@ -10,6 +10,7 @@ use countersign_protocol::shared_secret::Challenge;
 use countersign_store::random;
 
 use super::authenticator::Authenticator;
+use super::rate_fields::RateFields;
 use super::reject::Rejection;
 use super::snapshot::{Found, Identified};
 
@@ -146,13 +147,21 @@ impl<'a> Attempt<'a> {
             }
         };
         let challenge = challenge.filter(|_| refusal.problem().status() == 401);
+        let rate = inner.limiters.used_up(&refusal);
         let lifetime = inner.issuer.lifetime();
         Rejection {
             refusal,
             request_id: self.request_id.clone(),
             realm: inner.service.clone(),
             challenge: challenge.map(|challenge| (challenge, lifetime)),
+            rate,
         }
+    }
+
+    /// How the caller stands with the limits on the endpoints, after what it has done.
+    pub(super) fn standing(&self) -> Option<RateFields> {
+        let inner = self.authenticator.inner();
+        inner.limiters.standing(self.source, self.key, inner.clock.now_ms())
     }
 
     fn write(&self, outcome: Outcome, reason: &str, detail: Option<String>) -> Result<(), Refusal> {

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -13,10 +14,13 @@ use countersign_protocol::shared_secret::server::Effort;
 use countersign_protocol::shared_secret::{Issuer, Lifetime};
 use countersign_protocol::token::{self, Claims, TokenKeys};
 use countersign_store::{Outstanding, PeerStore, ReplayLog, StoreError, random};
+use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
 use super::clock::Clock;
+use super::extract;
 use super::limits::{Limiters, Limits};
+use super::proxies::TrustedProxies;
 use super::snapshot::Snapshot;
 use super::upkeep::Upkeep;
 
@@ -40,6 +44,7 @@ pub(super) struct Inner {
     pub(super) replays: ReplayLog,
     pub(super) outstanding: Outstanding,
     pub(super) limiters: Limiters,
+    proxies: TrustedProxies,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
     pub(super) clock: Clock,
     pub(super) body_timeout: Duration,
@@ -77,6 +82,7 @@ pub struct Builder {
     clock: Clock,
     body_timeout: Duration,
     stale_after: Duration,
+    proxies: TrustedProxies,
     counter: Option<Counter>,
 }
 
@@ -109,6 +115,13 @@ impl Builder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The proxies in front that are believed when they say from where a request came. Default: none.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = proxies;
         self
     }
 
@@ -159,6 +172,7 @@ impl Builder {
             replays: ReplayLog::new(REPLAY_CAPACITY),
             outstanding: Outstanding::default(),
             limiters: Limiters::new(&self.limits),
+            proxies: self.proxies,
             audit: self.audit,
             clock: self.clock,
             body_timeout: self.body_timeout,
@@ -188,6 +202,7 @@ impl Authenticator {
             clock: Clock::start(),
             body_timeout: Duration::from_secs(10),
             stale_after: Duration::from_secs(30),
+            proxies: TrustedProxies::default(),
             counter: None,
         }
     }
@@ -277,6 +292,19 @@ impl Authenticator {
         let failed = self.0.trail_failed_ms.load(Ordering::Relaxed);
         let trail = failed == 0 || self.0.elapsed_ms().saturating_sub(failed) > TRAIL_DOUBT_MS;
         trail && self.0.fresh().is_ok()
+    }
+
+    /// Where a request came from, for the limits and the trail: the address of who connected, or what a trusted proxy
+    /// says in these headers.
+    #[must_use]
+    pub fn source(&self, extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
+        self.0.proxies.source(extract::source(extensions), headers)
+    }
+
+    /// Whether this is the address of a proxy that is trusted ([`Builder::trusted_proxies`]).
+    #[must_use]
+    pub fn trusts_proxy(&self, address: IpAddr) -> bool {
+        self.0.proxies.contains(address)
     }
 
     pub(super) fn inner(&self) -> &Inner {

@@ -23,7 +23,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 
 use super::attempt::Attempt;
 use super::authenticator::{Authenticator, Inner};
-use super::extract;
+use super::rate_fields::RateFields;
 use super::reject::problem_response;
 use super::route::{Signed, by_signature, fresh_challenge, prove};
 
@@ -74,9 +74,12 @@ async fn endpoint(
     answer: impl FnOnce(&Inner, &mut Attempt<'_>, &HeaderMap, &[u8]) -> Result<Answer, Refusal>,
 ) -> Answer {
     let (parts, body) = request.into_parts();
-    let mut attempt = Attempt::new(authenticator, extract::source(&parts.extensions), step);
+    let source = authenticator.source(&parts.extensions, &parts.headers);
+    let mut attempt = Attempt::new(authenticator, source, step);
     if parts.method != Method::POST {
-        return problem_response(Problem::MethodNotAllowed, &attempt.request_id, None);
+        let mut response = problem_response(Problem::MethodNotAllowed, &attempt.request_id, None);
+        put(attempt.standing(), &mut response);
+        return response;
     }
     let inner = authenticator.inner();
     let result = match attempt.check_request() {
@@ -91,9 +94,21 @@ async fn endpoint(
             if let Ok(id) = HeaderValue::from_str(&attempt.request_id) {
                 response.headers_mut().insert("x-request-id", id);
             }
+            put(attempt.standing(), &mut response);
             response
         }
-        Err(refusal) => attempt.refuse(refusal, None).into_response(),
+        Err(refusal) => {
+            let mut rejection = attempt.refuse(refusal, None);
+            // After the refusal: it counts.
+            rejection.rate = rejection.rate.or_else(|| attempt.standing());
+            rejection.into_response()
+        }
+    }
+}
+
+fn put(rate: Option<RateFields>, response: &mut Answer) {
+    if let Some(rate) = rate {
+        rate.put(response.headers_mut());
     }
 }
 

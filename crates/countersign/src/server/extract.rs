@@ -35,7 +35,8 @@ impl<S: Sync> FromRequestParts<S> for Peer {
 }
 
 /// Where a request came from, set as a request extension by whoever accepts connections. Goes before axum's
-/// `ConnectInfo<SocketAddr>`.
+/// `ConnectInfo<SocketAddr>`. A handler behind the layer finds here what the limits and the trail took: with a
+/// trusted proxy in front, the address that it named. (`::` if nobody set either.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceAddr(pub IpAddr);
 

@@ -9,7 +9,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tower::{Layer, Service};
 
 use super::authenticator::Authenticator;
-use super::{extract, strip};
+use super::extract::SourceAddr;
+use super::strip;
 
 /// The body of a response that has passed the layer.
 pub type ResponseBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -62,7 +63,7 @@ where
         // The service that was polled ready is the one to be called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let source = extract::source(request.extensions());
+        let source = self.authenticator.source(request.extensions(), request.headers());
         let admitted = match self.authenticator.admit(request.headers(), source) {
             Ok(admitted) => admitted,
             Err(rejection) => {
@@ -73,6 +74,7 @@ where
         };
         strip::credentials(request.headers_mut());
         request.extensions_mut().insert(admitted.peer);
+        request.extensions_mut().insert(SourceAddr(source));
         if let Ok(id) = HeaderValue::from_str(&admitted.request_id) {
             request.headers_mut().insert(strip::REQUEST_ID, id);
         }

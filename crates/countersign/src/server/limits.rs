@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::refusal::{Refusal, Scope};
 use countersign_store::{Limiter, Quota};
+use http::HeaderValue;
+
+use super::rate_fields::{self, RateFields};
 
 /// Rate limits. A request is refused with 429 before its signature is looked at; a good token always passes.
 ///
@@ -51,6 +54,8 @@ pub(super) struct Limiters {
     key_failures: Limiter,
     lines: Limiter,
     folded: AtomicU64,
+    /// What all of these are, for callers.
+    policy: HeaderValue,
 }
 
 impl Limiters {
@@ -63,12 +68,36 @@ impl Limiters {
             key_failures: Limiter::new(limits.failures_per_key, limits.capacity),
             lines: Limiter::new(Quota::per_minute(60, 60), limits.capacity),
             folded: AtomicU64::new(0),
+            policy: rate_fields::policy(limits),
         }
+    }
+
+    /// How this source, with this key, stands with the limits on the endpoints.
+    pub(super) fn standing(
+        &self,
+        source: IpAddr,
+        key: Option<LookupHash>,
+        now_ms: u64,
+    ) -> Option<RateFields> {
+        let network = source_network(source);
+        let by_source =
+            [(rate_fields::SOURCE, &self.source), (rate_fields::SOURCE_FAILURES, &self.source_failures)]
+                .map(|(name, limiter)| (name, limiter.standing(&network, now_ms)));
+        let by_key = key.map(|key| {
+            [(rate_fields::KEY, &self.key), (rate_fields::KEY_FAILURES, &self.key_failures)]
+                .map(|(name, limiter)| (name, limiter.standing(&(network, key), now_ms)))
+        });
+        RateFields::least(&self.policy, by_source.into_iter().chain(by_key.into_iter().flatten()))
+    }
+
+    /// The limit because of which this refusal is a 429; `None` for other refusals.
+    pub(super) fn used_up(&self, refusal: &Refusal) -> Option<RateFields> {
+        RateFields::used_up(&self.policy, refusal)
     }
 
     /// A refused request on a protected route.
     pub(super) fn refused(&self, source: IpAddr, now_ms: u64) -> Result<(), Refusal> {
-        limited(self.refused.hit(&source_network(source), now_ms), Scope::Source)
+        limited(self.refused.hit(&source_network(source), now_ms), Scope::Refused)
     }
 
     /// A request to an endpoint, or for a challenge.

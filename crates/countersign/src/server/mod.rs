@@ -14,7 +14,8 @@
 //! # Deployment
 //! Put the layer outside of anything that acts on a request, and serve over TLS: a token is a bearer token. The
 //! caller's address is taken from [`SourceAddr`] or axum's `ConnectInfo`; without either, all callers share one
-//! rate limit. Cookies and other credentials beside ours are passed on untouched; so are a request's trailers, in
+//! rate limit. If that is a proxy's address, name the proxy in [`Builder::trusted_proxies`]: what it says in
+//! `X-Forwarded-For` or `Forwarded` is taken then, for the limits, the trail and the handler. Cookies and other credentials beside ours are passed on untouched; so are a request's trailers, in
 //! which nothing that names an identity is to be believed ([`strip_credentials`] takes it out).
 //!
 //! # Example
@@ -80,8 +81,11 @@ mod authenticator;
 mod clock;
 mod endpoints;
 mod extract;
+mod forwarded;
 mod layer;
 mod limits;
+mod proxies;
+mod rate_fields;
 mod reject;
 mod route;
 mod snapshot;
@@ -96,6 +100,7 @@ pub use endpoints::router;
 pub use extract::{Peer, SourceAddr};
 pub use layer::{AuthLayer, AuthService, ResponseBody};
 pub use limits::{Limits, source_network};
+pub use proxies::{Network, NetworkError, ProxyHeader, ProxyHeaderError, TrustedProxies};
 pub use reject::{Rejection, problem_response};
 pub use route::Admitted;
 pub use strip::{credentials as strip_credentials, remove_spelled};

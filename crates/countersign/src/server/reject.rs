@@ -8,6 +8,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
+use super::rate_fields::RateFields;
+
 /// An attempt that was refused: opaque on the wire, exact in the response's extensions ([`Refusal`]).
 #[derive(Clone, Debug)]
 pub struct Rejection {
@@ -17,10 +19,13 @@ pub struct Rejection {
     pub request_id: String,
     pub(super) realm: ServiceName,
     pub(super) challenge: Option<(Challenge, Lifetime)>,
+    /// How the caller stands with the limits.
+    pub(super) rate: Option<RateFields>,
 }
 
 impl Rejection {
-    /// The response: `application/problem+json`, for a 401 with `WWW-Authenticate`.
+    /// The response: `application/problem+json`, for a 401 with `WWW-Authenticate`, for a 429 with `Retry-After` and
+    /// `RateLimit`.
     #[must_use]
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let challenge = self.challenge.as_ref().map(|(challenge, lifetime)| (challenge, *lifetime));
@@ -35,6 +40,9 @@ impl Rejection {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().insert(WWW_AUTHENTICATE, value);
             }
+        }
+        if let Some(rate) = self.rate {
+            rate.put(response.headers_mut());
         }
         response.extensions_mut().insert(self.refusal);
         response

@@ -31,7 +31,7 @@ pub struct Admitted {
 }
 
 impl Authenticator {
-    /// Decides about a request on a protected route by its headers.
+    /// Decides about a request on a protected route by its headers, from where [`Self::source`] says.
     ///
     /// # Errors
     /// The [`Rejection`] to answer with. It is on the trail already.
