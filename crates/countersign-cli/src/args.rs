@@ -45,6 +45,8 @@ pub(crate) enum Command {
     /// Read the trail of every attempt
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Look at everything that this service stands on; name the command that mends what is wrong
+    Doctor(DoctorArgs),
     /// Say why a signature did not match: what was signed, and what should have been
     #[command(after_help = EXPLAIN)]
     Explain(ExplainArgs),
@@ -215,6 +217,16 @@ pub(crate) struct AuditTailArgs {
     /// Write JSON lines
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DoctorArgs {
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave the network alone: no peer and no upstream is connected to
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 const EXPLAIN: &str = "\

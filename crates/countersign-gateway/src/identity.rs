@@ -124,13 +124,20 @@ impl TlsIdentity {
         Ok(Self { chain, key })
     }
 
+    /// Its own certificate.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn certificate(&self) -> Result<&CertificateDer<'static>, IdentityError> {
+        self.chain.first().ok_or(IdentityError::Unusable("it is empty".to_owned()))
+    }
+
     /// The pin of its public key, which peers can trust in place of an authority.
     ///
     /// # Errors
     /// The certificate cannot be read.
     pub fn pin(&self) -> Result<[u8; 32], IdentityError> {
-        let own = self.chain.first().ok_or(IdentityError::Unusable("it is empty".to_owned()))?;
-        certificate_pin(own).map_err(|error| IdentityError::Unusable(error.to_string()))
+        certificate_pin(self.certificate()?).map_err(|error| IdentityError::Unusable(error.to_string()))
     }
 
     /// TLS 1.3 with this identity, HTTP/2 and HTTP/1.1 by ALPN, post-quantum key exchange where the caller has it.

@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file (WAL), secrets sealed with AES-256-GCM-SIV under a random data key that
 //! the master key wraps. What is not secret stays readable with `sqlite3`.
 
+mod inspect;
 mod keyring;
 mod row;
 mod schema;
@@ -19,6 +20,7 @@ use crate::file::Unfinished;
 use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::master::MasterKey;
 use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
+pub use inspect::{Inspection, inspect};
 use keyring::Keyring;
 
 /// How long a writer waits for another one.

@@ -72,6 +72,30 @@ impl BaseUrl {
             && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// The name or address of the server, without brackets.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']').to_owned()
+    }
+
+    /// The port, also where the URL leaves it to its scheme.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or(443)
+    }
+
+    /// What belongs into `Host`.
+    pub(super) fn authority(&self) -> String {
+        self.0.authority().to_owned()
+    }
+
     /// The path prefix, without a slash at its end.
     pub(super) fn prefix(&self) -> &str {
         self.0.path().trim_end_matches('/')

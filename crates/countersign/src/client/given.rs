@@ -1,6 +1,6 @@
 use std::sync::Arc;
-use std::time::Duration;
 
+use countersign_protocol as protocol;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
@@ -8,6 +8,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
+use super::ClientError;
 use super::pin::check_name;
 
 /// Trusts given certificates: as authorities, and a server that shows one of them itself.
@@ -68,14 +69,27 @@ impl ServerCertVerifier for GivenCertificates {
     }
 }
 
-/// RFC 5280, section 4.1.2.5: both ends are included.
-fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
-    let certificate = Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+/// From when to when a certificate is valid; both ends are included (RFC 5280, section 4.1.2.5).
+///
+/// # Errors
+/// The certificate cannot be read.
+pub fn certificate_dates(
+    certificate: &CertificateDer<'_>,
+) -> Result<(protocol::UnixTime, protocol::UnixTime), ClientError> {
+    let certificate = Certificate::from_der(certificate)
+        .map_err(|error| ClientError::Trust(format!("the certificate cannot be read: {error}")))?;
     let validity = certificate.tbs_certificate().validity();
-    let now = Duration::from_secs(now.as_secs());
-    if now < validity.not_before.to_unix_duration() {
+    let [from, to] = [validity.not_before, validity.not_after]
+        .map(|time| protocol::UnixTime(time.to_unix_duration().as_secs()));
+    Ok((from, to))
+}
+
+fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let (from, to) = certificate_dates(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let now = protocol::UnixTime(now.as_secs());
+    if now < from {
         Err(CertificateError::NotValidYet)
-    } else if now > validity.not_after.to_unix_duration() {
+    } else if now > to {
         Err(CertificateError::Expired)
     } else {
         Ok(())

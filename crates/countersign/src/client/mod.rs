@@ -74,14 +74,17 @@ mod handshake;
 mod known;
 mod narrate;
 mod pin;
+mod probe;
 mod session;
 mod trust;
 
 pub use base::BaseUrl;
 pub use connector::{HttpClient, http_client};
 pub use error::ClientError;
+pub use given::certificate_dates;
 pub use narrate::{Narration, Narrator};
-pub use pin::certificate_pin;
+pub use pin::{certificate_is_for, certificate_pin};
+pub use probe::{Dated, Probe, probe};
 pub use session::{Builder, Client};
 pub use trust::tls_config;
 

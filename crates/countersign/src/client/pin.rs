@@ -73,6 +73,12 @@ pub(super) fn check_name(
         .map_err(|_| CertificateError::NotValidForName)
 }
 
+/// Whether a certificate names this server: a DNS name or an address.
+#[must_use]
+pub fn certificate_is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
+    ServerName::try_from(host).is_ok_and(|name| check_name(certificate, &name).is_ok())
+}
+
 /// The pin of a certificate: SHA-256 of its `SubjectPublicKeyInfo` (RFC 7469, section 2.4).
 ///
 /// # Errors

@@ -1,0 +1,172 @@
+//! The master key, the store, and the ages of what is in it.
+
+use countersign::PeerStore as _;
+use countersign::protocol::UnixTime;
+use countersign::store::sqlite::{self, SqliteStore};
+use countersign::store::{Listing, Rotation, StoreError};
+
+use super::finding::{Findings, has_command, path};
+use crate::home::Home;
+use crate::show;
+
+/// Restoring is told on a page of its own.
+const RESTORE: &str = "restore the store and its master key together from a backup (docs/backup.md)";
+
+/// Looks at the store; what is in it, as far as it opens.
+pub(super) fn check(home: &Home, findings: &mut Findings) -> Option<Listing> {
+    let file = home.store_file();
+    let whole = intact(home, findings);
+    let key = match home.master_key() {
+        Ok(key) => {
+            findings.ok("master-key", format!("it is in {}", home.master_key_source()));
+            key
+        }
+        Err(failure) => {
+            findings.fail("master-key", failure.message(), key_mend(home));
+            return None;
+        }
+    };
+    if !whole {
+        return None;
+    }
+    let opened = SqliteStore::open(&file, &key).and_then(|store| store.read_all());
+    match opened {
+        Ok(listing) => {
+            for damaged in &listing.damaged {
+                findings.fail("store", damaged.to_string(), damaged_mend(home, damaged));
+            }
+            if listing.damaged.is_empty() {
+                findings.ok("store", format!("{} peers, and all of their keys open", listing.peers.len()));
+            }
+            Some(listing)
+        }
+        Err(StoreError::WrongMasterKey) => {
+            findings.fail("master-key", StoreError::WrongMasterKey.to_string(), RESTORE);
+            None
+        }
+        Err(error) => {
+            findings.fail("store", error.to_string(), RESTORE);
+            None
+        }
+    }
+}
+
+/// Whether the file is a whole database of a version that this program knows. That needs no key.
+fn intact(home: &Home, findings: &mut Findings) -> bool {
+    let file = home.store_file();
+    match sqlite::inspect(&file) {
+        Ok(found) if found.damage.is_empty() => {
+            findings.ok("database", format!("{} is intact (schema {})", file.display(), found.schema));
+            true
+        }
+        Ok(found) => {
+            let what = format!("{} is damaged: {}", file.display(), found.damage.join("; "));
+            findings.fail("database", what, RESTORE);
+            false
+        }
+        Err(error @ StoreError::TooNew) => {
+            findings.fail("database", error.to_string(), "install that version of Countersign");
+            false
+        }
+        Err(error @ StoreError::NoStore { .. }) => {
+            let mend = format!(
+                "{RESTORE}; or `countersign --home {} init --service NAME` in an empty directory",
+                path(home.path())
+            );
+            findings.fail("database", error.to_string(), mend);
+            false
+        }
+        Err(error) => {
+            findings.fail("database", error.to_string(), RESTORE);
+            false
+        }
+    }
+}
+
+fn key_mend(home: &Home) -> String {
+    let file = home.path().join("master.key");
+    let mode = std::os::unix::fs::MetadataExt::mode;
+    match file.metadata() {
+        Ok(found) if mode(&found) & 0o077 != 0 => format!("chmod 600 {}", path(&file)),
+        _ => format!("put the right key back into {}: {RESTORE}", home.master_key_source()),
+    }
+}
+
+fn damaged_mend(home: &Home, damaged: &StoreError) -> String {
+    let home = path(home.path());
+    match damaged {
+        StoreError::Damaged(named) => {
+            let name = named.split('/').next().unwrap_or_default();
+            format!(
+                "countersign --home {home} peer remove {}   (then add it again; or {RESTORE})",
+                super::finding::quoted(name)
+            )
+        }
+        _ => RESTORE.to_owned(),
+    }
+}
+
+/// Credentials that are older than they should get, and rotations that wait for somebody.
+pub(super) fn ages(home: &Home, listing: &Listing, findings: &mut Findings) {
+    let (now, home) = (show::now(), path(home.path()));
+    let mut overdue = 0;
+    for peer in &listing.peers {
+        if peer.credentials.is_empty() {
+            overdue += 1;
+            let what = format!("{} has no credential: all of them have ended", peer.name);
+            findings.warn("key-age", what, replace(&home, peer.name.as_str()));
+        } else if peer.is_overdue(now) {
+            overdue += 1;
+            let created = peer.credentials.last().map_or(now, |credential| credential.created);
+            let age = show::age(created, now);
+            match peer.rotation(now) {
+                Rotation::Waiting { .. } => {
+                    let what =
+                        format!("{} has not used its next credential, which was made {age} ago", peer.name);
+                    findings.warn(
+                        "key-age",
+                        what,
+                        format!("countersign --home {home} status   (and ask its operator to put it to use)"),
+                    );
+                }
+                _ => {
+                    let what =
+                        format!("the credential of {} is {age} old, and due to be replaced", peer.name);
+                    findings.warn("key-age", what, replace(&home, peer.name.as_str()));
+                }
+            }
+        }
+        if peer.danger_unproven_server {
+            let what = format!("{} is called even if its server does not prove itself (danger)", peer.name);
+            let mend = format!(
+                "countersign --home {home} peer remove {0}, and add it again without --danger-unproven-server",
+                peer.name
+            );
+            findings.warn("danger", what, mend);
+        }
+    }
+    if overdue == 0 {
+        findings.ok("key-age", "no credential is older than it should be");
+    }
+}
+
+fn replace(home: &str, name: &str) -> String {
+    if has_command(&["rotate"]) {
+        format!("countersign --home {home} rotate {name}")
+    } else {
+        format!("countersign --home {home} peer remove {name}, and add it again with new keys on both sides")
+    }
+}
+
+/// The latest time that the store has seen.
+pub(super) fn newest(listing: &Listing) -> Option<UnixTime> {
+    let peers = listing.peers.iter();
+    peers
+        .flat_map(|peer| {
+            let credentials = peer.credentials.iter();
+            let live = credentials
+                .flat_map(|one| [Some(one.created), one.confirmed, one.used_inbound, one.used_outbound]);
+            live.flatten().chain(peer.ended.iter().map(|ended| ended.ended)).chain([peer.created])
+        })
+        .max()
+}
