@@ -1,5 +1,9 @@
 //! `cargo xtask test`: installs what the tests need where it can, and runs all of them. The tests start the real
 //! servers themselves, on free loopback ports, and stop them.
+//!
+//! `cargo xtask fuzz`: runs the fuzz targets under libFuzzer, see [`fuzz`].
+
+mod fuzz;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -12,7 +16,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first().map(String::as_str) {
         Some("test") => test(arguments.get(1..).unwrap_or_default()),
-        _ => Err("usage: cargo xtask test [ARGUMENTS OF cargo test …]".to_owned()),
+        Some("fuzz") => fuzz::fuzz(arguments.get(1..).unwrap_or_default()),
+        _ => Err(format!("usage: cargo xtask test [ARGUMENTS OF cargo test …]\n       {}", fuzz::USAGE)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

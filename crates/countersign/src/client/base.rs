@@ -16,17 +16,14 @@ impl BaseUrl {
     /// # Errors
     /// Not http or https, with user information, query or fragment, or plain HTTP to another machine.
     pub fn parse(text: &str) -> Result<Self, ClientError> {
-        let wrong = |why| ClientError::Url { url: printable(text, 200), why };
+        let wrong = |why| ClientError::Url { url: shown(text), why };
         // The parser would take these out silently.
         if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return Err(wrong("it contains spaces or control characters"));
         }
-        let mut url = Url::parse(text).map_err(|_| wrong("it is not a URL (https://host:port/prefix)"))?;
+        let url = Url::parse(text).map_err(|_| wrong("it is not a URL (https://host:port/prefix)"))?;
         if !url.username().is_empty() || url.password().is_some() {
-            // What is told does not repeat them.
-            let _ = url.set_password(None).and_then(|()| url.set_username(""));
-            let url = printable(url.as_str(), 200);
-            return Err(ClientError::Url { url, why: "it contains a user name or a password" });
+            return Err(wrong("it contains a user name or a password"));
         }
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("its scheme is not https"));
@@ -38,7 +35,7 @@ impl BaseUrl {
             return Err(wrong("it has a query or a fragment"));
         }
         if url.scheme() == "http" && !is_loopback(&url) {
-            return Err(ClientError::PlainHttp(printable(text, 200)));
+            return Err(ClientError::PlainHttp(shown(text)));
         }
         Ok(Self(url))
     }
@@ -48,7 +45,7 @@ impl BaseUrl {
     /// # Errors
     /// As [`BaseUrl::parse`].
     pub fn split(text: &str) -> Result<(Self, String), ClientError> {
-        let wrong = |why| ClientError::Url { url: printable(text, 200), why };
+        let wrong = |why| ClientError::Url { url: shown(text), why };
         let mut url = Url::parse(text).map_err(|_| wrong("it is not a URL (https://host:port/path)"))?;
         let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
@@ -137,6 +134,15 @@ impl fmt::Display for BaseUrl {
     }
 }
 
+/// A URL as an error may repeat it. What stands before an `@` can be a password, wherever a reader would see the
+/// host begin.
+fn shown(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) => printable(&format!("...@{rest}"), 200),
+        None => printable(text, 200),
+    }
+}
+
 /// Whether a path has segments that mean "here" or "above" (RFC 3986, section 5.2.4) to somebody: plain, encoded,
 /// behind backslashes, or before a parameter.
 fn has_dot_segments(path: &str) -> bool {
@@ -188,6 +194,23 @@ mod tests {
             "data:text/plain,hello",
         ] {
             assert!(matches!(BaseUrl::parse(bad), Err(ClientError::Url { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_url_never_repeats_a_password() {
+        for bad in [
+            "https://user:hunter2@orders.example",
+            "https://user:hunter2@orders.example/ x",
+            "https://user:hunter2@[orders",
+            "https://user:hunt/hunter2@orders.example",
+            "ftp://user:hunter2@orders.example",
+            "user:hunter2@orders.example",
+        ] {
+            for error in [BaseUrl::parse(bad).unwrap_err(), BaseUrl::split(bad).map(drop).unwrap_err()] {
+                let shown = error.to_string();
+                assert!(!shown.contains("hunter2") && shown.contains("orders"), "{shown}");
+            }
         }
     }
 
