@@ -13,7 +13,8 @@ use countersign::protocol::refusal::Malformed;
 use countersign::server::{Authenticator, SourceAddr, problem_response};
 use countersign::store::random;
 use http::header::HOST;
-use http::{Request, Version};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -366,11 +367,29 @@ impl Acceptor {
 
 /// Asks for one Host in HTTP/1.1 (RFC 9112, section 3.2), then serves.
 async fn answer(app: Router, request: Request<Body>) -> Result<Response, Infallible> {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    let needed = usize::from(request.version() == Version::HTTP_11);
-    if hosts > 1 || hosts < needed {
+    if !names_one_host(&request) {
         let id = encode_hex(&random::<16>());
         return Ok(problem_response(Problem::Malformed(Malformed::Host), &id, None).map(Body::new));
     }
     app.oneshot(request).await
+}
+
+/// Whether Host is there as often as it must be, and what the request says of its host is one: services behind us
+/// make links and decisions of it.
+fn names_one_host(request: &Request<Body>) -> bool {
+    let hosts: Vec<&HeaderValue> = request.headers().get_all(HOST).iter().collect();
+    let needed = usize::from(request.version() == Version::HTTP_11);
+    let fit = hosts
+        .iter()
+        .all(|host| host.is_empty() || Authority::try_from(host.as_bytes()).is_ok_and(|host| is_host(&host)));
+    (needed..=1).contains(&hosts.len()) && fit && request.uri().authority().is_none_or(is_host)
+}
+
+/// A host with or without a port: no user, and no port that is not a number.
+fn is_host(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    port.is_some_and(|port| {
+        port.is_empty()
+            || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    })
 }

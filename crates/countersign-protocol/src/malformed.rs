@@ -41,8 +41,8 @@ pub enum Malformed {
     /// A member's value has the wrong length or alphabet.
     #[error("the member {0} does not have the form that the protocol gives it")]
     Member(&'static str),
-    /// No Host, or several (RFC 9112, section 3.2).
-    #[error("an HTTP/1.1 request has exactly one Host header")]
+    /// No Host, several, or one that is no host (RFC 9112, section 3.2).
+    #[error("an HTTP/1.1 request has exactly one Host header, which is a host with or without a port")]
     Host,
     /// A path with dot segments, or none at all.
     #[error("the request's target is not a path without dot segments")]

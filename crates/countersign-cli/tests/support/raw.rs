@@ -61,6 +61,11 @@ impl Connection {
         assert!(self.try_send(bytes), "the other side has gone");
     }
 
+    /// Says that nothing more will come from here; the other side can still answer.
+    pub fn finish_sending(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// Reads more; `false` at the end of the connection. Fails if neither comes.
     #[track_caller]
     fn more(&mut self) -> bool {
