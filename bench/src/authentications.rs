@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
+use countersign::audit::{self, AuditKey, MemoryHeads, Trail};
 use countersign::protocol::UnixTime;
 use countersign::protocol::api_key::sign;
 use countersign::server::{Authenticator, Limits};
@@ -17,6 +18,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use zeroize::Zeroizing;
 
 const CONNECTIONS: usize = 4;
 const ROUNDS: usize = 7;
@@ -73,8 +75,11 @@ async fn gateway(trail: Option<&std::path::Path>) -> SocketAddr {
     let mut builder =
         Authenticator::builder("orders".parse().expect("a name"), Arc::new(store)).limits(limits);
     if let Some(directory) = trail {
-        builder = builder
-            .audit(Arc::new(countersign::audit::JsonLines::open(directory, "serve").expect("a trail")));
+        let key = AuditKey::new(Zeroizing::new([7; 32]));
+        let settings = audit::Settings { danger_no_sync: true, ..audit::Settings::default() };
+        let heads = Box::new(MemoryHeads::default());
+        builder =
+            builder.audit(Arc::new(Trail::open(directory, "serve", &key, heads, settings).expect("a trail")));
     }
     let settings = Settings::new(vec!["http://127.0.0.1:0".parse().expect("a listener")]);
     let authenticator = builder.build().expect("a store");

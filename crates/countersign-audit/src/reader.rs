@@ -3,23 +3,8 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use crate::Record;
-
-/// A record as it was written: with its writer's sequence number and its time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The form's version: 1.
-    pub v: u8,
-    /// Counts the writer's records, from 1.
-    pub seq: u64,
-    /// RFC 3339, UTC.
-    pub time: String,
-    /// The attempt.
-    #[serde(flatten)]
-    pub record: Record,
-}
+use crate::Entry;
+use crate::files;
 
 /// The last `count` records of all writers in `directory`, by time. The second value counts lines that could
 /// not be read (a crash leaves at most half a line per writer).
@@ -27,15 +12,9 @@ pub struct Entry {
 /// # Errors
 /// A file cannot be read. A directory that does not exist has no records.
 pub fn tail(directory: &Path, count: usize) -> std::io::Result<(Vec<Entry>, usize)> {
-    let files = match std::fs::read_dir(directory) {
-        Ok(files) => files,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        Err(error) => return Err(error),
-    };
     let mut entries = Vec::new();
     let mut unreadable = 0;
-    for file in files {
-        let path = file?.path();
+    for (_, path) in files::all(directory)? {
         if path.extension().is_none_or(|extension| extension != "jsonl") {
             continue;
         }

@@ -1,42 +1,23 @@
-//! The trail as a file.
+//! The trail as a file: one line a record, one sequence a writer, whatever happens in between.
+
+mod support;
 
 use std::fs;
+use std::future::Future as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
-use countersign_audit::{AuditSink as _, Direction, JsonLines, Outcome, Record, tail};
-use countersign_protocol::identity::Profile;
+use countersign_audit::{AuditSink as _, Outcome, tail};
 use proptest::prelude::*;
-
-fn record(reason: &str) -> Record {
-    Record {
-        direction: Direction::Inbound,
-        service: Some("billing".to_owned()),
-        credential: Some("billing/1".to_owned()),
-        profile: Some(Profile::SharedSecret),
-        step: "verify-challenge".to_owned(),
-        source: Some([127, 0, 0, 1].into()),
-        outcome: Outcome::Refused,
-        reason: reason.to_owned(),
-        detail: None,
-        request_id: "0123".to_owned(),
-    }
-}
-
-/// Sequence numbers and reasons of what readers find.
-#[allow(clippy::unwrap_used, reason = "a trail that cannot be read ends the test")]
-fn found(directory: &std::path::Path) -> Vec<(u64, String)> {
-    let (entries, unreadable) = tail(directory, 1_000).unwrap();
-    assert_eq!(unreadable, 0);
-    entries.into_iter().map(|entry| (entry.seq, entry.record.reason)).collect()
-}
+use support::{Place, pairs, record, write};
 
 #[test]
 fn a_record_is_one_json_line_with_everything_an_auditor_asks_for() {
-    let directory = tempfile::tempdir().unwrap();
-    JsonLines::open(directory.path(), "serve").unwrap().record(&record("wrong-signature")).unwrap();
-    let text = fs::read_to_string(directory.path().join("serve.jsonl")).unwrap();
+    let place = Place::new();
+    place.write("serve", &["wrong-signature"]);
+    let text = fs::read_to_string(place.file("serve.jsonl")).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.strip_suffix('\n').unwrap()).unwrap();
     for (member, value) in [
         ("direction", "inbound"),
@@ -47,197 +28,279 @@ fn a_record_is_one_json_line_with_everything_an_auditor_asks_for() {
         ("outcome", "refused"),
         ("reason", "wrong-signature"),
         ("requestId", "0123"),
+        ("prev", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
     ] {
         assert_eq!(line[member], value);
     }
-    assert_eq!((line["v"].as_u64(), line["seq"].as_u64()), (Some(1), Some(1)));
+    assert_eq!((line["v"].as_u64(), line["seq"].as_u64()), (Some(2), Some(1)));
     let time = line["time"].as_str().unwrap();
     assert!(time.ends_with('Z') && time.len() == "2026-11-21T12:34:56.789Z".len(), "sorts as text: {time}");
+    assert!(text.starts_with("{\"v\":2,\"seq\":1,\"time\":") && text.contains(",\"prev\":\""));
+    assert_eq!(text.rfind(",\"mac\":\""), Some(text.len() - 54), "the MAC stands last");
 }
 
 #[test]
-fn the_sequence_goes_on_after_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
+fn the_sequence_and_the_chain_go_on_after_a_restart() {
+    let place = Place::new();
     for _ in 0..3 {
-        let sink = JsonLines::open(directory.path(), "serve").unwrap();
-        sink.record(&record("a")).unwrap();
-        sink.record(&record("b")).unwrap();
+        place.write("serve", &["a", "b"]);
     }
-    let (entries, unreadable) = tail(directory.path(), 100).unwrap();
+    let entries = place.entries();
     assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(unreadable, 0);
+    assert!(entries.windows(2).all(|pair| pair[0].mac == pair[1].prev));
 }
 
 #[test]
-fn half_a_line_left_by_a_crash_swallows_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    JsonLines::open(directory.path(), "serve").unwrap().record(&record("before")).unwrap();
-    let path = directory.path().join("serve.jsonl");
-    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"v\":1,\"seq\":2,\"ti").unwrap();
-    JsonLines::open(directory.path(), "serve").unwrap().record(&record("after")).unwrap();
-    let (entries, unreadable) = tail(directory.path(), 100).unwrap();
-    let reasons: Vec<_> = entries.iter().map(|entry| entry.record.reason.as_str()).collect();
-    assert_eq!((reasons.as_slice(), unreadable), (["before", "after"].as_slice(), 1));
+fn half_a_line_left_by_a_crash_is_cut_off_at_every_length() {
+    let place = Place::new();
+    place.write("serve", &["before"]);
+    let path = place.file("serve.jsonl");
+    let heads = place.heads.all();
+    place.write("serve", &["torn"]);
+    let whole = fs::read(&path).unwrap();
+    let first = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    for length in first..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        place.heads.restore(heads.clone());
+        place.write("serve", &["after"]);
+        // Without its line end alone the record is whole.
+        let expected: &[_] = if length == whole.len() - 1 {
+            &[(1, "before"), (2, "torn"), (3, "after")]
+        } else {
+            &[(1, "before"), (2, "after")]
+        };
+        assert_eq!(place.found(), pairs(expected), "{length} bytes");
+    }
+}
+
+#[test]
+fn records_beyond_the_head_that_are_the_writers_are_adopted() {
+    let place = Place::new();
+    place.write("serve", &["one"]);
+    let heads = place.heads.all();
+    place.write("serve", &["two", "three"]);
+    place.heads.restore(heads);
+    place.write("serve", &["four"]);
+    assert_eq!(place.found(), pairs(&[(1, "one"), (2, "two"), (3, "three"), (4, "four")]));
+    assert_eq!(place.heads.all()["serve"].seq, 4);
+}
+
+#[test]
+fn a_file_behind_the_head_gets_a_record_that_names_the_gap() {
+    for (kept, missing) in [(2, 1), (1, 2), (0, 3)] {
+        let place = Place::new();
+        place.write("serve", &["one", "two", "three"]);
+        let path = place.file("serve.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.split_inclusive('\n').take(kept).collect::<String>()).unwrap();
+        place.write("serve", &["after"]);
+        let entries = place.entries();
+        let (gap, last) = (&entries[kept], &entries[kept + 1]);
+        assert_eq!((last.seq, last.record.reason.as_str()), (5, "after"));
+        assert_eq!(
+            (gap.seq, gap.record.outcome, gap.record.reason.as_str(), gap.record.count),
+            (4, Outcome::Gap, "records-missing", Some(missing))
+        );
+    }
+}
+
+#[test]
+fn what_others_wrote_after_the_last_record_is_set_aside_and_said() {
+    let place = Place::new();
+    place.write("serve", &["one"]);
+    let path = place.file("serve.jsonl");
+    let stranger = "{\"v\":2,\"seq\":2,\"reason\":\"made up\"}\n";
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(stranger.as_bytes()).unwrap();
+    place.write("serve", &["two"]);
+    assert_eq!(place.found(), pairs(&[(1, "one"), (2, "lines-set-aside"), (3, "two")]));
+    assert_eq!(fs::read_to_string(place.file("serve.000000000001.aside")).unwrap(), stranger);
+}
+
+#[test]
+fn a_head_that_somebody_else_wrote_or_removed_is_said() {
+    let place = Place::new();
+    place.write("serve", &["one"]);
+    let good = place.heads.all();
+    let mut forged = good.clone();
+    forged.get_mut("serve").unwrap().seq = 0;
+    place.heads.restore(forged);
+    place.write("serve", &["two"]);
+    place.heads.restore(std::collections::BTreeMap::new());
+    place.write("serve", &["three"]);
+    let reasons: Vec<_> = place.found().into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, ["one", "head-changed", "head-lost", "two", "head-lost", "three"]);
 }
 
 #[test]
 fn writers_have_files_of_their_own_and_are_read_together() {
-    let directory = tempfile::tempdir().unwrap();
-    JsonLines::open(directory.path(), "serve").unwrap().record(&record("one")).unwrap();
-    JsonLines::open(directory.path(), "call").unwrap().record(&record("two")).unwrap();
-    let (entries, _) = tail(directory.path(), 100).unwrap();
-    assert_eq!(entries.len(), 2);
-    assert_eq!(tail(directory.path(), 1).unwrap().0.len(), 1);
-    assert!(tail(&directory.path().join("nowhere"), 1).unwrap().0.is_empty());
+    let place = Place::new();
+    place.write("serve", &["one"]);
+    place.write("call", &["two"]);
+    assert_eq!(place.entries().len(), 2);
+    assert_eq!(tail(&place.audit(), 1).unwrap().0.len(), 1);
+    assert!(tail(&place.file("nowhere"), 1).unwrap().0.is_empty());
+    assert_eq!(place.names(), ["call.jsonl", "call.lock", "serve.jsonl", "serve.lock"]);
 }
 
 #[test]
-fn two_processes_with_one_file_share_its_sequence() {
-    let directory = tempfile::tempdir().unwrap();
-    let one = JsonLines::open(directory.path(), "call").unwrap();
-    let two = JsonLines::open(directory.path(), "call").unwrap();
+fn two_processes_with_one_file_share_its_chain() {
+    let place = Place::new();
+    let (one, two) = (place.open("call"), place.open("call"));
     std::thread::scope(|scope| {
-        for sink in [&one, &two] {
-            scope.spawn(move || (0..50).for_each(|_| sink.record(&record("a")).unwrap()));
+        for trail in [&one, &two] {
+            scope.spawn(move || (0..50).for_each(|_| write(trail, "a").unwrap()));
         }
     });
-    let (entries, unreadable) = tail(directory.path(), 1_000).unwrap();
-    let mut sequence: Vec<_> = entries.iter().map(|entry| entry.seq).collect();
-    sequence.sort_unstable();
-    assert_eq!((sequence, unreadable), ((1..=100).collect(), 0));
+    let mut entries = place.entries();
+    entries.sort_by_key(|entry| entry.seq);
+    assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), (1..=100).collect::<Vec<_>>());
+    assert!(entries.windows(2).all(|pair| pair[0].mac == pair[1].prev));
 }
 
 #[test]
-fn a_renamed_file_is_left_alone_and_a_new_one_begun() {
-    let directory = tempfile::tempdir().unwrap();
-    let (path, old) = (directory.path().join("serve.jsonl"), directory.path().join("serve.jsonl.1"));
-    let sink = JsonLines::open(directory.path(), "serve").unwrap();
-    sink.record(&record("before")).unwrap();
-    let before = fs::read(&path).unwrap();
-    fs::rename(&path, &old).unwrap();
-    sink.record(&record("after")).unwrap();
-    sink.record(&record("later")).unwrap();
-    assert_eq!(fs::read(&old).unwrap(), before);
-    assert_eq!(found(directory.path()), [(1, "after".to_owned()), (2, "later".to_owned())]);
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    fs::remove_file(&old).unwrap();
-    sink.record(&record("still")).unwrap();
-    assert_eq!(found(directory.path()).len(), 3);
-}
-
-#[test]
-fn a_removed_file_is_begun_anew() {
-    let directory = tempfile::tempdir().unwrap();
-    let audit = directory.path().join("audit");
-    let sink = JsonLines::open(&audit, "serve").unwrap();
-    sink.record(&record("before")).unwrap();
-    let old = audit.join("old");
-    fs::rename(audit.join("serve.jsonl"), &old).unwrap();
-    fs::remove_file(&old).unwrap();
-    sink.record(&record("after")).unwrap();
-    assert_eq!(found(&audit), [(1, "after".to_owned())]);
-    fs::remove_dir_all(&audit).unwrap();
-    sink.record(&record("again")).unwrap();
-    assert_eq!(found(&audit), [(1, "again".to_owned())]);
-    // Where none can be made, that is an error until one can, and it holds no lock.
-    let kept = directory.path().join("kept");
-    fs::rename(audit.join("serve.jsonl"), &kept).unwrap();
-    fs::create_dir(audit.join("serve.jsonl")).unwrap();
-    assert!(sink.record(&record("nowhere")).is_err());
-    fs::File::open(&kept).unwrap().try_lock().unwrap();
-    fs::remove_dir(audit.join("serve.jsonl")).unwrap();
-    sink.record(&record("at last")).unwrap();
-    assert_eq!(found(&audit), [(1, "at last".to_owned())]);
-}
-
-#[test]
-fn a_file_that_others_put_in_place_is_gone_on_with() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("call.jsonl");
-    let (one, two) = (
-        JsonLines::open(directory.path(), "call").unwrap(),
-        JsonLines::open(directory.path(), "call").unwrap(),
+fn records_that_come_together_are_all_written_in_their_order() {
+    let place = Place::new();
+    let trail = place.open("serve");
+    let tickets: Vec<_> = (0..3_000).map(|number| trail.submit(record(&number.to_string()))).collect();
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    let found = place.found();
+    assert_eq!(found.len(), 3_000);
+    assert!(
+        found
+            .iter()
+            .enumerate()
+            .all(|(index, (seq, reason))| { *seq == index as u64 + 1 && *reason == index.to_string() })
     );
-    one.record(&record("before")).unwrap();
-    // Moved away before a reader gets to it.
-    std::os::unix::fs::symlink("nowhere", directory.path().join("gone.jsonl")).unwrap();
-    fs::rename(&path, directory.path().join("call.1")).unwrap();
-    two.record(&record("two")).unwrap();
-    one.record(&record("one")).unwrap();
-    two.record(&record("two again")).unwrap();
-    let sequence: Vec<_> = found(directory.path()).into_iter().map(|(seq, _)| seq).collect();
-    assert_eq!(sequence, [1, 2, 3]);
+}
+
+#[test]
+fn a_ticket_can_be_awaited() {
+    let place = Place::new();
+    let trail = place.open("serve");
+    let mut ticket = pin!(trail.submit(record("a")));
+    let mut context = Context::from_waker(Waker::noop());
+    // Ends with the thread that writes: dropping the trail waits for it.
+    drop(trail);
+    assert!(matches!(ticket.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
+}
+
+#[test]
+fn a_file_that_is_taken_away_while_in_use_is_a_gap_and_not_the_end() {
+    let place = Place::new();
+    let trail = place.open("serve");
+    write(&trail, "before").unwrap();
+    fs::rename(place.file("serve.jsonl"), place.file("elsewhere")).unwrap();
+    write(&trail, "after").unwrap();
+    assert_eq!(place.found(), pairs(&[(2, "records-missing"), (3, "after")]));
+    assert_eq!(fs::metadata(place.file("serve.jsonl")).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::remove_dir_all(place.audit()).unwrap();
+    write(&trail, "again").unwrap();
+    assert_eq!(place.found(), pairs(&[(4, "records-missing"), (5, "again")]));
+}
+
+#[test]
+fn where_no_file_can_be_made_records_are_refused_until_one_can() {
+    let place = Place::new();
+    let trail = place.open("serve");
+    fs::remove_file(place.file("serve.jsonl")).unwrap();
+    fs::create_dir(place.file("serve.jsonl")).unwrap();
+    assert!(write(&trail, "nowhere").is_err());
+    fs::File::open(place.file("serve.lock")).unwrap().try_lock().unwrap();
+    fs::remove_dir(place.file("serve.jsonl")).unwrap();
+    write(&trail, "at last").unwrap();
+    assert_eq!(place.found(), pairs(&[(1, "at last")]));
 }
 
 #[test]
 fn a_lock_that_is_not_given_back_is_an_error_and_no_endless_wait() {
-    let directory = tempfile::tempdir().unwrap();
-    let sink = JsonLines::open(directory.path(), "serve").unwrap();
-    let other = fs::File::open(directory.path().join("serve.jsonl")).unwrap();
+    let place = Place::new();
+    let trail = place.open("serve");
+    let other = fs::File::open(place.file("serve.lock")).unwrap();
     other.lock().unwrap();
-    let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let error = sink.record(&record("held up")).unwrap_err().to_string();
+                let error = write(&trail, "held up").unwrap_err().to_string();
                 assert!(error.contains("another process holds its lock"), "{error}");
             });
         }
     });
-    assert!(start.elapsed() < Duration::from_millis(1500), "all wait at once: {:?}", start.elapsed());
-    assert!(JsonLines::open(directory.path(), "serve").is_err());
+    assert!(place.try_open("serve").is_err());
     other.unlock().unwrap();
-    sink.record(&record("free")).unwrap();
-    assert_eq!(found(directory.path()), [(1, "free".to_owned())]);
+    write(&trail, "free").unwrap();
+    assert_eq!(place.found(), pairs(&[(1, "free")]));
 }
 
 #[test]
 fn a_lock_that_is_given_back_soon_is_waited_for() {
-    let directory = tempfile::tempdir().unwrap();
-    let sink = JsonLines::open(directory.path(), "serve").unwrap();
-    let other = fs::File::open(directory.path().join("serve.jsonl")).unwrap();
+    let place = Place::new();
+    let trail = place.open("serve");
+    let other = fs::File::open(place.file("serve.lock")).unwrap();
     other.lock().unwrap();
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| sink.record(&record("late")));
-        std::thread::sleep(Duration::from_millis(30));
-        other.unlock().unwrap();
-        waiting.join().unwrap().unwrap();
-    });
+    let ticket = trail.submit(record("late"));
+    other.unlock().unwrap();
+    ticket.wait().unwrap();
 }
 
 #[test]
 fn only_the_owner_can_read_the_trail() {
-    let directory = tempfile::tempdir().unwrap();
-    let audit = directory.path().join("audit");
-    JsonLines::open(&audit, "serve").unwrap();
+    let place = Place::new();
+    place.write("serve", &["a"]);
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&audit), mode(&audit.join("serve.jsonl"))), (0o700, 0o600));
+    assert_eq!(mode(&place.audit()), 0o700);
+    for name in place.names() {
+        assert_eq!(mode(&place.file(&name)), 0o600, "{name}");
+    }
 }
 
 #[test]
 fn a_trail_that_cannot_be_written_is_an_error() {
-    let directory = tempfile::tempdir().unwrap();
-    let blocked = directory.path().join("audit");
-    fs::write(&blocked, "a file where the directory should be").unwrap();
-    assert!(JsonLines::open(&blocked, "serve").is_err());
+    let place = Place::new();
+    fs::write(place.audit(), "a file where the directory should be").unwrap();
+    assert!(place.try_open("serve").is_err());
     if std::path::Path::new("/dev/full").exists() {
-        std::os::unix::fs::symlink("/dev/full", directory.path().join("serve.jsonl")).unwrap();
-        let written = JsonLines::open(directory.path(), "serve").and_then(|sink| sink.record(&record("a")));
-        assert!(written.is_err());
+        let place = Place::new();
+        fs::create_dir(place.audit()).unwrap();
+        std::os::unix::fs::symlink("/dev/full", place.file("serve.jsonl")).unwrap();
+        assert!(place.try_open("serve").and_then(|trail| write(&trail, "a")).is_err());
     }
 }
 
+#[test]
+fn lines_without_a_chain_are_put_aside_one_file_after_the_other() {
+    let place = Place::new();
+    fs::create_dir(place.audit()).unwrap();
+    for reason in ["one", "two"] {
+        let line = format!(
+            "{{\"v\":1,\"seq\":7,\"time\":\"2026-01-01T00:00:00.000Z\",\"direction\":\"inbound\",\"step\":\"token\",\
+             \"outcome\":\"refused\",\"reason\":\"{reason}\",\"requestId\":\"0\"}}\n"
+        );
+        fs::write(place.file("serve.jsonl"), line).unwrap();
+        // As if nothing but the older version had ever run here.
+        place.heads.restore(std::collections::BTreeMap::new());
+        drop(place.open("serve"));
+    }
+    place.write("serve", &["three"]);
+    assert_eq!(place.found(), pairs(&[(7, "one"), (7, "two"), (1, "three")]));
+    assert!(place.names().contains(&"serve.v1-2.jsonl".to_owned()));
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn whatever_stands_in_a_record_it_stays_one_line_of_printable_json(text in any::<String>()) {
-        let directory = tempfile::tempdir().unwrap();
+        let place = Place::new();
         let mut hostile = record(&text);
         hostile.detail = Some(text.clone());
         hostile.credential = Some(text);
-        JsonLines::open(directory.path(), "serve").unwrap().record(&hostile).unwrap();
-        let written = fs::read(directory.path().join("serve.jsonl")).unwrap();
+        place.open("serve").submit(hostile.clone()).wait().unwrap();
+        let written = fs::read(place.file("serve.jsonl")).unwrap();
         prop_assert_eq!(written.iter().filter(|byte| **byte < 0x20).count(), 1, "the line feed at the end");
-        let (entries, _) = tail(directory.path(), 10).unwrap();
-        prop_assert_eq!(&entries[0].record, &hostile);
+        prop_assert_eq!(&place.entries()[0].record, &hostile);
+        // And it is found again.
+        place.write("serve", &["after"]);
+        prop_assert_eq!(place.entries()[1].seq, 2);
     }
 }

@@ -5,7 +5,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use countersign::audit::{AuditSink, JsonLines};
+use countersign::audit::{Settings, Trail};
+use countersign::open_trail;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
 
@@ -122,7 +123,7 @@ impl Home {
     }
 
     /// The trail of one kind of process.
-    pub(crate) fn trail(&self, writer: &str) -> Result<Arc<dyn AuditSink>, Failure> {
-        Ok(Arc::new(JsonLines::open(&self.audit_directory(), writer)?))
+    pub(crate) fn trail(&self, store: &SqliteStore, writer: &str) -> Result<Arc<Trail>, Failure> {
+        Ok(Arc::new(open_trail(store, &self.audit_directory(), writer, Settings::default())?))
     }
 }

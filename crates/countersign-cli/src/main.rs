@@ -2,6 +2,7 @@
 //! 1 refused or failed, 2 usage.
 
 mod args;
+mod change;
 mod commands;
 mod config;
 mod failure;

@@ -127,8 +127,9 @@ fn tail_shows_the_last_records_of_all_writers_by_time() {
     pair.orders.run(&[&peer[..], &[&key]].concat()).ok();
     pair.orders.run(&["call", serving.url()]).refused(1, &[]);
     let tail = |count: &str| pair.orders.run(&["audit", "tail", "-n", count]).ok().lines().count();
-    assert_eq!((tail("0"), tail("1"), tail("2"), tail("100")), (0, 1, 2, 5));
-    let all = pair.orders.trail();
+    // Three requests, two peers added, and the call at both of its ends.
+    assert_eq!((tail("0"), tail("1"), tail("2"), tail("100")), (0, 1, 2, 7));
+    let all = pair.orders.records();
     assert!(all.iter().any(|record| record["direction"] == "outbound"));
     let times: Vec<_> = all.iter().map(|record| record["time"].as_str().unwrap()).collect();
     assert!(times.is_sorted());
@@ -159,12 +160,14 @@ fn half_a_line_that_a_crash_left_is_told_and_the_trail_goes_on() {
     serving.terminate();
     serving.ended();
     let mut text = std::fs::read_to_string(&file).unwrap();
-    text.push_str("{\"v\":1,\"seq\":2,\"ti\u{1b}[31m");
+    text.push_str("{\"v\":2,\"seq\":2,\"ti\u{1b}[31m");
     std::fs::write(&file, text).unwrap();
+    let done = home.run(&["audit", "tail", "--json"]);
+    assert!(done.stderr.contains("1 lines of the trail cannot be read"), "{done:?}");
     let serving = Serving::http(&home);
     exchange(serving.address(), "GET", "/", &[], b"");
     let done = home.run(&["audit", "tail", "--json"]);
-    assert!(done.stderr.contains("1 lines of the trail cannot be read"), "{done:?}");
+    assert_eq!(done.stderr, "", "it is cut off");
     let numbers: Vec<Value> =
         done.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].clone()).collect();
     assert_eq!(numbers, [1, 2]);
@@ -180,7 +183,7 @@ fn what_somebody_wrote_into_the_trail_is_shown_harmlessly() {
     std::fs::create_dir(home.path().join("audit")).unwrap();
     std::fs::write(home.path().join("audit/serve.jsonl"), format!("{record}\n")).unwrap();
     // Home::run looks for control characters in what comes out.
-    assert_eq!(home.trail(), [record]);
+    assert_eq!(home.records(), [record]);
 }
 
 #[test]
@@ -194,4 +197,58 @@ fn without_a_trail_nothing_is_served_and_nothing_is_called() {
         std::fs::create_dir_all(home.path().join(format!("audit/{writer}.jsonl"))).unwrap();
         home.run(arguments).refused(1, &["audit trail", "cannot be written"]);
     }
+}
+
+#[test]
+fn changes_of_peers_are_on_the_trail_with_who_made_them() {
+    let pair = Pair::new();
+    pair.meet("http://127.0.0.1:1", &[]);
+    pair.orders.run(&["peer", "remove", "billing"]).ok();
+    pair.orders.run(&["peer", "remove", "billing"]).refused(1, &["no peer"]);
+    let records = pair.orders.records();
+    let said: Vec<_> = records.iter().map(|record| (&record["step"], &record["reason"])).collect();
+    assert_eq!(
+        said,
+        [(&json!("peer-add"), &json!("peer-added")), (&json!("peer-remove"), &json!("peer-removed"))]
+    );
+    for record in &records {
+        assert_eq!((&record["direction"], &record["outcome"]), (&json!("local"), &json!("changed")));
+        assert_eq!(record["service"], "billing");
+        assert!(record["detail"].as_str().unwrap().contains("by user "), "{record}");
+    }
+    assert_eq!(
+        (&records[0]["credential"], &records[0]["profile"]),
+        (&json!("billing/1"), &json!("shared-secret"))
+    );
+    assert!(records[0]["requestId"].is_null());
+}
+
+#[test]
+fn a_change_that_cannot_be_written_down_is_made_and_told() {
+    let pair = Pair::new();
+    pair.meet("http://127.0.0.1:1", &[]);
+    std::fs::remove_file(pair.orders.path().join("audit/admin.jsonl")).unwrap();
+    std::fs::create_dir(pair.orders.path().join("audit/admin.jsonl")).unwrap();
+    let done = pair.orders.run(&["peer", "remove", "billing"]);
+    done.refused(1, &["the change is made and in effect, but is not on the trail"]);
+    assert_eq!(pair.orders.run(&["peer", "list", "--json"]).json(), json!([]));
+}
+
+#[test]
+fn lines_of_an_earlier_version_are_put_aside_and_still_shown() {
+    let home = Home::of("orders");
+    let old = json!({
+        "v": 1, "seq": 41, "time": "2026-01-01T00:00:00.000Z", "direction": "inbound", "step": "request",
+        "outcome": "refused", "reason": "no-credentials", "requestId": "0123",
+    });
+    std::fs::create_dir(home.path().join("audit")).unwrap();
+    std::fs::write(home.path().join("audit/serve.jsonl"), format!("{old}\n")).unwrap();
+    let serving = Serving::http(&home);
+    exchange(serving.address(), "GET", "/", &[], b"");
+    assert!(serving.log().contains("put aside"), "{}", serving.log());
+    let records = home.records();
+    assert_eq!(records[0], old);
+    assert_eq!((&records[1]["v"], &records[1]["seq"]), (&json!(2), &json!(1)));
+    let aside = std::fs::read_to_string(home.path().join("audit/serve.v1.jsonl")).unwrap();
+    assert_eq!(aside, format!("{old}\n"));
 }

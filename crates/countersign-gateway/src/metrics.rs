@@ -73,12 +73,7 @@ impl Metrics {
 
     /// Counts one attempt. Both labels come from fixed sets, never from a caller.
     pub fn attempt(&self, outcome: countersign::audit::Outcome, reason: &str) {
-        let outcome = match outcome {
-            countersign::audit::Outcome::Accepted => "accepted",
-            countersign::audit::Outcome::Challenged => "challenged",
-            countersign::audit::Outcome::Refused => "refused",
-        };
-        let labels = Labels { outcome: outcome.to_owned(), reason: reason.to_owned() };
+        let labels = Labels { outcome: outcome.as_str().to_owned(), reason: reason.to_owned() };
         self.0.attempts.get_or_create(&labels).inc();
     }
 

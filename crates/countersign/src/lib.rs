@@ -20,6 +20,8 @@
 pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "sqlite")]
+mod trail;
 
 pub use countersign_audit as audit;
 pub use countersign_protocol as protocol;
@@ -28,3 +30,5 @@ pub use countersign_store as store;
 pub use countersign_protocol::identity::{ApiKey, CredentialId, Profile, ServiceName};
 pub use countersign_protocol::secret::SharedSecret;
 pub use countersign_store::{MemoryStore, NewKeys, NewPeer, PeerStore, Trust};
+#[cfg(feature = "sqlite")]
+pub use trail::{StoreHeads, open_trail};

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use countersign::Profile;
-use countersign::audit::{AuditError, AuditSink, JsonLines, MemorySink, Outcome, Record, tail};
+use countersign::audit::{
+    AuditError, AuditKey, AuditSink, MemoryHeads, MemorySink, Outcome, Record, Settings, Ticket, Trail, tail,
+};
 use countersign::protocol::refusal::Refusal;
 use http::Request;
 use server_support::*;
@@ -135,12 +137,11 @@ struct Disk {
 }
 
 impl AuditSink for Disk {
-    fn record(&self, record: &Record) -> Result<(), AuditError> {
+    fn submit(&self, record: Record) -> Ticket {
         if self.full.load(Ordering::SeqCst) {
-            let error = std::io::ErrorKind::StorageFull.into();
-            return Err(AuditError { path: "full".to_owned(), error });
+            return Ticket::known(Err(AuditError::new("full", std::io::ErrorKind::StorageFull.into())));
         }
-        self.kept.record(record)
+        self.kept.submit(record)
     }
 }
 
@@ -185,7 +186,9 @@ async fn nothing_is_decided_while_the_trail_cannot_be_written() {
 #[tokio::test]
 async fn on_disk_every_record_is_one_line_of_plain_ascii_whatever_came_in() {
     let directory = tempfile::tempdir().unwrap();
-    let lines = Arc::new(JsonLines::open(directory.path(), "serve").unwrap());
+    let (key, heads) = (AuditKey::new([7; 32].into()), Box::new(MemoryHeads::default()));
+    let lines = Trail::open(directory.path(), "serve", &key, heads, Settings::default()).unwrap();
+    let lines = Arc::new(lines);
     let world = World::with(|builder| builder.audit(lines));
     let nasty = "\u{1b}[31m\r\n{\"v\":1}\u{9b}2J\u{202e}'; DROP TABLE peers; --\"\\\0";
     let json = serde_json::to_string(nasty).unwrap();

@@ -1,6 +1,6 @@
 use std::io::IsTerminal as _;
 
-use countersign::audit::{Direction, Entry, Outcome, tail};
+use countersign::audit::{Direction, Entry, tail};
 use countersign::protocol::wire::printable;
 
 use crate::args::{AuditCommand, AuditTailArgs};
@@ -38,20 +38,19 @@ pub(crate) fn table(entries: &[Entry]) -> String {
         .map(|entry| {
             let record = &entry.record;
             let or_dash = |text: Option<String>| printable(&text.unwrap_or_else(|| "-".to_owned()), 80);
-            let direction = if record.direction == Direction::Inbound { "in" } else { "out" };
-            let outcome = match record.outcome {
-                Outcome::Accepted => "accepted",
-                Outcome::Challenged => "challenged",
-                Outcome::Refused => "refused",
+            let direction = match record.direction {
+                Direction::Inbound => "in",
+                Direction::Outbound => "out",
+                Direction::Local => "local",
             };
             vec![
                 printable(&entry.time, 30),
                 direction.to_owned(),
-                or_dash(record.credential.clone()),
+                or_dash(record.credential.clone().or_else(|| record.service.clone())),
                 or_dash(record.profile.map(|profile| profile.to_string())),
                 printable(&record.step, 20),
                 or_dash(record.source.map(|source| source.to_string())),
-                outcome.to_owned(),
+                record.outcome.as_str().to_owned(),
                 printable(&record.reason, 40),
                 printable(&record.request_id, 32),
             ]

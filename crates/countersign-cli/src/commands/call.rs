@@ -17,8 +17,10 @@ use crate::show;
 
 pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     let request = request(args)?;
-    let peer = choose(home, args)?;
-    let mut builder = Client::builder().timeout(Duration::from_secs(args.timeout)).audit(home.trail("call")?);
+    let store = home.store()?;
+    let peer = choose(&store, args)?;
+    let trail = home.trail(&store, "call")?;
+    let mut builder = Client::builder().timeout(Duration::from_secs(args.timeout)).audit(trail);
     if args.verbose {
         builder = builder.narrator(Arc::new(|narration: &Narration| eprintln!("{narration}")));
     }
@@ -44,8 +46,7 @@ pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
 }
 
 /// The peer whose URL is the longest prefix of the one that is called.
-fn choose(home: &Home, args: &CallArgs) -> Result<Peer, Failure> {
-    let store = home.store()?;
+fn choose(store: &dyn PeerStore, args: &CallArgs) -> Result<Peer, Failure> {
     if let Some(name) = &args.peer {
         return Ok(store.get(name)?);
     }

@@ -6,6 +6,7 @@ use countersign::{ApiKey, NewKeys, NewPeer, PeerStore, Profile, SharedSecret, Tr
 use serde_json::{Value, json};
 
 use crate::args::{PeerAddArgs, PeerCommand};
+use crate::change::{self, Change};
 use crate::failure::{Context as _, Failure};
 use crate::home::Home;
 use crate::secret_input::{SecretSource, prompt};
@@ -20,7 +21,9 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
             if args.output.json { show::json(&describe(&peer)) } else { show_one(&peer) }
         }
         PeerCommand::Remove(peer) => {
-            home.store()?.remove(&peer.name)?;
+            let store = home.store()?;
+            store.remove(&peer.name)?;
+            change::record(home, &store, Change::of("peer-remove", "peer-removed", &peer.name))?;
             show::out(&format!("removed {}; a running server refuses it within a second\n", peer.name))
         }
     }
@@ -55,13 +58,20 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
         keys,
     };
     let peer = store.add(peer, show::now())?;
+    let change = Change {
+        credential: peer.credentials.last().map(|credential| credential.id(&peer.name)),
+        profile: Some(peer.profile),
+        ..Change::of("peer-add", "peer-added", &peer.name)
+    };
+    let recorded = change::record(home, &store, change);
     let fingerprint = peer.credentials.last().map(|credential| credential.fingerprint.to_string());
     show::out(&format!(
         "added {} (profile {})\nfingerprint {}\nThe other side must see the same digits: `countersign peer show`, and read them to each other.\n",
         peer.name,
         peer.profile,
         fingerprint.unwrap_or_default(),
-    ))
+    ))?;
+    recorded
 }
 
 fn trust(args: &PeerAddArgs) -> Result<Trust, Failure> {

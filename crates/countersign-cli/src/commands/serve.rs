@@ -25,8 +25,9 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     }
     let metrics = Metrics::new();
     let counted = metrics.clone();
+    let trail = home.trail(&store, "serve")?;
     let authenticator = Authenticator::builder(config.service.clone(), Arc::new(store))
-        .audit(home.trail("serve")?)
+        .audit(trail)
         .challenge_lifetime(config.challenge.lifetime())
         .token_lifetime(config.token.lifetime())
         .limits(config.limits.limits())

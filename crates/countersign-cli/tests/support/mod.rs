@@ -216,8 +216,13 @@ impl Home {
         std::fs::write(path, format!("{before}\n{text}\n")).unwrap();
     }
 
-    /// The trail of everybody who writes to this home's.
+    /// The attempts on this home's trail, of all writers.
     pub fn trail(&self) -> Vec<Value> {
+        self.records().into_iter().filter(|record| record["direction"] != "local").collect()
+    }
+
+    /// Everything on this home's trail.
+    pub fn records(&self) -> Vec<Value> {
         let lines = self.run(&["audit", "tail", "-n", "1000"]).ok();
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

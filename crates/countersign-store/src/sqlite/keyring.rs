@@ -1,9 +1,11 @@
 //! The store's own keys, wrapped by the master key. Changing the master key re-wraps these and nothing else.
 
+use std::fmt;
+
 use countersign_protocol::aead::AeadKey;
 use countersign_protocol::lookup::LookupKey;
 use countersign_protocol::lp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
 use crate::master::MasterKey;
@@ -11,8 +13,8 @@ use crate::{StoreError, random};
 
 const DATA: &str = "data";
 const LOOKUP: &str = "lookup";
+const AUDIT: &str = "audit";
 
-#[derive(Debug)]
 pub(super) struct Keyring {
     /// Seals credentials.
     pub(super) data: AeadKey,
@@ -20,39 +22,66 @@ pub(super) struct Keyring {
     pub(super) lookup: LookupKey,
 }
 
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyring(…)")
+    }
+}
+
 impl Keyring {
     pub(super) fn create(connection: &mut Connection, master: &MasterKey) -> Result<Self, StoreError> {
-        let wrapping = master.wrapping_key();
         let transaction = connection.transaction()?;
-        for purpose in [DATA, LOOKUP] {
-            let key = Zeroizing::new(random::<32>());
-            let wrapped = wrapping.seal(random(), &place(purpose), key.as_slice());
-            transaction.execute(
-                "INSERT INTO keyring (purpose, wrapped) VALUES (?1, ?2)",
-                params![purpose, wrapped],
-            )?;
+        for purpose in [DATA, LOOKUP, AUDIT] {
+            add(&transaction, master, purpose)?;
         }
         transaction.commit()?;
         Self::open(connection, master)
     }
 
     pub(super) fn open(connection: &Connection, master: &MasterKey) -> Result<Self, StoreError> {
-        let wrapping = master.wrapping_key();
-        let unwrap = |purpose: &str| -> Result<Zeroizing<[u8; 32]>, StoreError> {
-            let wrapped: Option<Vec<u8>> = connection
-                .query_row("SELECT wrapped FROM keyring WHERE purpose = ?1", params![purpose], |row| {
-                    row.get(0)
-                })
-                .optional()?;
-            let opened = wrapped.and_then(|wrapped| wrapping.open(&place(purpose), &wrapped).ok());
-            let key = opened.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
-            key.map(Zeroizing::new).ok_or(StoreError::WrongMasterKey)
-        };
-        Ok(Self {
-            data: AeadKey::derive(&unwrap(DATA)?, "credential"),
-            lookup: LookupKey::new(&unwrap(LOOKUP)?),
-        })
+        let key = |purpose| read(connection, master, purpose)?.ok_or(StoreError::WrongMasterKey);
+        Ok(Self { data: AeadKey::derive(&key(DATA)?, "credential"), lookup: LookupKey::new(&key(LOOKUP)?) })
     }
+}
+
+/// The key under the trail's chains. A store of an earlier version has none: it gets one.
+pub(super) fn audit(
+    connection: &mut Connection,
+    master: &MasterKey,
+) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+    if let Some(key) = read(connection, master, AUDIT)? {
+        return Ok(key);
+    }
+    // Of several processes that come here at once, one makes the key and the others read it.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if read(&transaction, master, AUDIT)?.is_none() {
+        add(&transaction, master, AUDIT)?;
+    }
+    transaction.commit()?;
+    read(connection, master, AUDIT)?.ok_or(StoreError::WrongMasterKey)
+}
+
+fn add(connection: &Connection, master: &MasterKey, purpose: &str) -> Result<(), StoreError> {
+    let key = Zeroizing::new(random::<32>());
+    let wrapped = master.wrapping_key().seal(random(), &place(purpose), key.as_slice());
+    connection
+        .execute("INSERT INTO keyring (purpose, wrapped) VALUES (?1, ?2)", params![purpose, wrapped])?;
+    Ok(())
+}
+
+/// `None` if there is no such key.
+fn read(
+    connection: &Connection,
+    master: &MasterKey,
+    purpose: &str,
+) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
+    let wrapped: Option<Vec<u8>> = connection
+        .query_row("SELECT wrapped FROM keyring WHERE purpose = ?1", params![purpose], |row| row.get(0))
+        .optional()?;
+    let Some(wrapped) = wrapped else { return Ok(None) };
+    let opened = master.wrapping_key().open(&place(purpose), &wrapped);
+    let key = opened.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+    key.map(|key| Some(Zeroizing::new(key))).ok_or(StoreError::WrongMasterKey)
 }
 
 fn place(purpose: &str) -> Vec<u8> {

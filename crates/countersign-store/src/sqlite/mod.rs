@@ -1,11 +1,13 @@
 //! The embedded store: one SQLite file (WAL), secrets sealed with AES-256-GCM-SIV under a random data key that
 //! the master key wraps. What is not secret stays readable with `sqlite3`.
 
+mod heads;
 mod inspect;
 mod keyring;
 mod row;
 mod schema;
 
+use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,22 +22,30 @@ use crate::file::Unfinished;
 use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::master::MasterKey;
 use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
+pub use heads::{AuditHead, AuditHeads};
 pub use inspect::{Inspection, inspect};
 use keyring::Keyring;
+use zeroize::Zeroizing;
 
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Peers in a SQLite file. Several processes may have it open.
-#[derive(Debug)]
 pub struct SqliteStore {
     connection: Mutex<Connection>,
     keyring: Keyring,
+    audit_key: Zeroizing<[u8; 32]>,
     place: Place,
 }
 
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
 /// Where the file is, and which one it was when it was opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Place {
     path: PathBuf,
     device: u64,
@@ -77,7 +87,22 @@ impl SqliteStore {
         let keyring = open_keyring(&connection, path, master)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         schema::migrate(&mut connection)?;
-        Ok(Self { connection: Mutex::new(connection), keyring, place })
+        let audit_key = keyring::audit(&mut connection, master)?;
+        Ok(Self { connection: Mutex::new(connection), keyring, audit_key, place })
+    }
+
+    /// The key from which those of the trail's chains are derived. It outlives a change of the master key.
+    #[must_use]
+    pub fn audit_key(&self) -> Zeroizing<[u8; 32]> {
+        self.audit_key.clone()
+    }
+
+    /// Where the trail's chains end, over a connection of its own.
+    ///
+    /// # Errors
+    /// The store cannot be opened a second time, or another file is in its place.
+    pub fn audit_heads(&self) -> Result<AuditHeads, StoreError> {
+        AuditHeads::open(self.place.clone())
     }
 
     /// The connection, if the file at the path is still the one it leads to.

@@ -5,10 +5,10 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::StoreError;
 
-const STEPS: &[M<'static>] = &[M::up(PEERS), M::up(LIFECYCLE)];
+const STEPS: &[M<'static>] = &[M::up(PEERS), M::up(LIFECYCLE), M::up(AUDIT)];
 
 const PEERS: &str = "CREATE TABLE keyring (
-         purpose TEXT PRIMARY KEY,  -- data, lookup
+         purpose TEXT PRIMARY KEY,  -- data, lookup, audit
          wrapped BLOB NOT NULL      -- 32 random bytes, AES-256-GCM-SIV under the master key
      ) STRICT, WITHOUT ROWID;
      CREATE TABLE peer (
@@ -70,6 +70,16 @@ const LIFECYCLE: &str = "
      CREATE TRIGGER ended_added AFTER INSERT ON ended BEGIN UPDATE change SET counter = counter + 1; END;
      CREATE TRIGGER ended_changed AFTER UPDATE ON ended BEGIN UPDATE change SET counter = counter + 1; END;
      CREATE TRIGGER ended_removed AFTER DELETE ON ended BEGIN UPDATE change SET counter = counter + 1; END;";
+
+// No trigger: where the trail ends decides nothing about who is let in.
+const AUDIT: &str = "CREATE TABLE audit_head (
+         writer TEXT PRIMARY KEY,   -- serve, call, admin
+         seq INTEGER NOT NULL,      -- the last record that is known to be on disk; 0 for none
+         mac BLOB NOT NULL,
+         start_seq INTEGER NOT NULL,  -- the last record that retention has removed; 0 for none
+         start_mac BLOB NOT NULL,
+         seal BLOB NOT NULL         -- MAC of all of this under the writer's audit key
+     ) STRICT, WITHOUT ROWID;";
 
 pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)

@@ -222,7 +222,7 @@ impl Inner {
             let result = self.wire(known).shake(&plan.proof).await;
             // A server without endpoints has taken no proof yet: its trail is written request by request.
             if !matches!(result, Ok(Handshake::PerRequest)) {
-                self.record("handshake", known, &plan, result.as_ref().err())?;
+                self.record("handshake", known, &plan, result.as_ref().err()).await?;
             }
             match result {
                 Ok(handshake) => {
@@ -273,7 +273,7 @@ impl Inner {
                 Ok(_) => None,
                 Err(failure) => Some(failure),
             };
-            self.record("request", known, &plan, refused)?;
+            self.record("request", known, &plan, refused).await?;
             let response = result.map_err(|failure| explain(known, &plan, failure))?;
             if response.status() != StatusCode::UNAUTHORIZED {
                 self.taken(&plan).await;
@@ -288,7 +288,7 @@ impl Inner {
         Err(ClientError::NoCredential(session.plan.id.peer.to_string()))
     }
 
-    fn record(
+    async fn record(
         &self,
         step: &str,
         known: &Known,
@@ -303,19 +303,15 @@ impl Inner {
                 (Outcome::Refused, reason(error), Some(discreet(error, &plan.proof).to_string()))
             }
         };
-        audit.record(&Record {
-            direction: Direction::Outbound,
+        let record = Record {
             service: Some(plan.id.peer.to_string()),
             credential: Some(plan.id.to_string()),
             profile: Some(known.profile),
-            step: step.to_owned(),
-            source: None,
-            outcome,
-            reason: reason.to_owned(),
             detail,
             request_id: encode_hex(&random::<16>()),
-        })?;
-        Ok(())
+            ..Record::new(Direction::Outbound, step, outcome, reason)
+        };
+        Ok(audit.submit(record).await?)
     }
 
     async fn dispatch(

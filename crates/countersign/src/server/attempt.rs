@@ -1,7 +1,8 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use countersign_audit::{Direction, Outcome, Record};
+use countersign_audit::{Direction, Outcome, Record, Ticket};
 use countersign_protocol::identity::{CredentialId, Profile};
 use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::mac::encode_hex;
@@ -13,6 +14,7 @@ use super::authenticator::Authenticator;
 use super::rate_fields::RateFields;
 use super::reject::Rejection;
 use super::snapshot::{Found, Identified};
+use super::uses::Mark;
 
 /// One attempt on its way through: what is known of it so far, for the limits and the trail.
 pub(super) struct Attempt<'a> {
@@ -24,7 +26,20 @@ pub(super) struct Attempt<'a> {
     credential: Option<String>,
     profile: Option<Profile>,
     key: Option<LookupHash>,
+    pending: Option<Pending>,
 }
+
+/// A record on its way to the disk. Nothing that it says may be told before it is there.
+struct Pending {
+    ticket: Ticket,
+    outcome: Outcome,
+    reason: &'static str,
+    /// The credential that is accepted by it.
+    used: Option<Arc<Mark>>,
+}
+
+/// How often it is said that the trail cannot be written, in milliseconds: every attempt finds it out anew.
+const COMPLAIN_MS: u64 = 1_000;
 
 impl<'a> Attempt<'a> {
     pub(super) fn new(authenticator: &'a Authenticator, source: IpAddr, step: &'static str) -> Self {
@@ -37,6 +52,7 @@ impl<'a> Attempt<'a> {
             credential: None,
             profile: None,
             key: None,
+            pending: None,
         }
     }
 
@@ -92,25 +108,46 @@ impl<'a> Attempt<'a> {
         inner.limiters.may_try(self.source, self.key, inner.clock.now_ms())
     }
 
-    /// Writes down that this credential has proved itself. Nothing may be accepted when that fails.
-    pub(super) fn accept(&mut self, who: &Identified) -> Result<(), Refusal> {
+    /// Has it written down that this credential has proved itself. It must not be told before [`Attempt::written`]
+    /// says that it was.
+    pub(super) fn accept(&mut self, who: &Identified) {
         self.with_credential(who);
-        self.write(Outcome::Accepted, "accepted", None)?;
-        who.mark.used(self.authenticator.inner().clock.now());
-        self.authenticator.inner().count(Outcome::Accepted, "accepted");
-        Ok(())
+        self.submit(Outcome::Accepted, "accepted", None);
+        if let Some(pending) = &mut self.pending {
+            pending.used = Some(Arc::clone(&who.mark));
+        }
     }
 
-    /// Writes down that a challenge was given.
-    pub(super) fn challenged(&self) -> Result<(), Refusal> {
-        let reason = Refusal::ChallengeSent.code();
-        self.write(Outcome::Challenged, reason, None)?;
-        self.authenticator.inner().count(Outcome::Challenged, reason);
-        Ok(())
+    /// Has it written down that a challenge was given.
+    pub(super) fn challenged(&mut self) {
+        self.submit(Outcome::Challenged, Refusal::ChallengeSent.code(), None);
+    }
+
+    /// Waits for what was submitted, and counts it.
+    pub(super) async fn written(&mut self) -> Result<(), Refusal> {
+        let Some(Pending { ticket, outcome, reason, used }) = self.pending.take() else { return Ok(()) };
+        let inner = self.authenticator.inner();
+        match ticket.await {
+            Ok(()) => {
+                if let Some(mark) = used {
+                    mark.used(inner.clock.now());
+                }
+                inner.count(outcome, reason);
+                Ok(())
+            }
+            Err(error) => {
+                let now = inner.elapsed_ms().max(1);
+                let before = inner.trail_failed_ms.swap(now, Ordering::Relaxed);
+                if before == 0 || now.saturating_sub(before) >= COMPLAIN_MS {
+                    tracing::error!(%error, "nothing is accepted until the audit trail can be written");
+                }
+                Err(Refusal::AuditUnavailable)
+            }
+        }
     }
 
     /// Counts and writes down a refusal, and makes what the other side is told.
-    pub(super) fn refuse(&self, refusal: Refusal, challenge: Option<Challenge>) -> Rejection {
+    pub(super) async fn refuse(&mut self, refusal: Refusal, challenge: Option<Challenge>) -> Rejection {
         let inner = self.authenticator.inner();
         if refusal.is_failure() {
             inner.limiters.failed(self.source, self.key, inner.clock.now_ms());
@@ -120,27 +157,9 @@ impl<'a> Attempt<'a> {
                 (self.source.to_canonical(), self.credential.as_deref().unwrap_or_default());
             tracing::error!(%source, credential, "somebody has come with a credential that is marked as compromised");
         }
-        let detail = match &refusal {
-            Refusal::Malformed(malformed) => Some(malformed.to_string()),
-            Refusal::MissingHeader(name) => Some((*name).to_owned()),
-            _ => None,
-        };
-        let outcome = if refusal == Refusal::ChallengeSent { Outcome::Challenged } else { Outcome::Refused };
-        let limited = matches!(refusal, Refusal::RateLimited { .. });
-        let written = match inner.limiters.line(limited, self.source, inner.clock.now_ms()) {
-            Some(1) => self.write(outcome, refusal.code(), detail),
-            Some(several) => {
-                let detail = format!("stands for {several} rate-limited attempts since the last such line");
-                self.write(outcome, refusal.code(), Some(detail))
-            }
-            None => Ok(()),
-        };
         // A trail that cannot be written turns even a refusal into "cannot decide": it must be noticed.
-        let refusal = match written {
-            Ok(()) => {
-                inner.count(outcome, refusal.code());
-                refusal
-            }
+        let refusal = match self.write_refusal(&refusal).await {
+            Ok(()) => refusal,
             Err(unavailable) => {
                 inner.count(Outcome::Refused, unavailable.code());
                 unavailable
@@ -164,28 +183,46 @@ impl<'a> Attempt<'a> {
         inner.limiters.standing(self.source, self.key, inner.clock.now_ms())
     }
 
-    fn write(&self, outcome: Outcome, reason: &str, detail: Option<String>) -> Result<(), Refusal> {
-        let inner = self.authenticator.inner();
-        let Some(audit) = &inner.audit else { return Ok(()) };
-        let record = Record {
-            direction: Direction::Inbound,
-            service: self.service.clone(),
-            credential: self.credential.clone(),
-            profile: self.profile,
-            step: self.step.to_owned(),
-            source: Some(self.source.to_canonical()),
-            outcome,
-            reason: reason.to_owned(),
-            detail,
-            request_id: self.request_id.clone(),
-        };
-        let recorded = audit.record(&record);
-        if recorded.is_err() {
-            inner.trail_failed_ms.store(inner.elapsed_ms().max(1), Ordering::Relaxed);
+    async fn write_refusal(&mut self, refusal: &Refusal) -> Result<(), Refusal> {
+        if *refusal == Refusal::AuditUnavailable {
+            return Err(Refusal::AuditUnavailable);
         }
-        recorded.map_err(|error| {
-            tracing::error!(%error, "nothing is accepted until the audit trail can be written");
-            Refusal::AuditUnavailable
-        })
+        let inner = self.authenticator.inner();
+        let detail = match refusal {
+            Refusal::Malformed(malformed) => Some(malformed.to_string()),
+            Refusal::MissingHeader(name) => Some((*name).to_owned()),
+            _ => None,
+        };
+        let outcome = if *refusal == Refusal::ChallengeSent { Outcome::Challenged } else { Outcome::Refused };
+        let limited = matches!(refusal, Refusal::RateLimited { .. });
+        let detail = match inner.limiters.line(limited, self.source, inner.clock.now_ms()) {
+            Some(1) => detail,
+            Some(several) => {
+                Some(format!("stands for {several} rate-limited attempts since the last such line"))
+            }
+            None => {
+                inner.count(outcome, refusal.code());
+                return Ok(());
+            }
+        };
+        self.submit(outcome, refusal.code(), detail);
+        self.written().await
+    }
+
+    fn submit(&mut self, outcome: Outcome, reason: &'static str, detail: Option<String>) {
+        let inner = self.authenticator.inner();
+        let ticket = match &inner.audit {
+            None => Ticket::known(Ok(())),
+            Some(audit) => audit.submit(Record {
+                service: self.service.clone(),
+                credential: self.credential.clone(),
+                profile: self.profile,
+                source: Some(self.source.to_canonical()),
+                detail,
+                request_id: self.request_id.clone(),
+                ..Record::new(Direction::Inbound, self.step, outcome, reason)
+            }),
+        };
+        self.pending = Some(Pending { ticket, outcome, reason, used: None });
     }
 }

@@ -89,6 +89,9 @@ async fn endpoint(
         },
         Err(limited) => Err(limited),
     };
+    // What was decided is told when it is on the trail, and not before.
+    let written = attempt.written().await;
+    let result = result.and_then(|response| written.map(|()| response));
     match result {
         Ok(mut response) => {
             if let Ok(id) = HeaderValue::from_str(&attempt.request_id) {
@@ -98,7 +101,7 @@ async fn endpoint(
             response
         }
         Err(refusal) => {
-            let mut rejection = attempt.refuse(refusal, None);
+            let mut rejection = attempt.refuse(refusal, None).await;
             // After the refusal: it counts.
             rejection.rate = rejection.rate.or_else(|| attempt.standing());
             rejection.into_response()
@@ -153,7 +156,7 @@ fn give_challenge(
     let refusal = match found.shared_secret() {
         Holders::Live(_) => {
             let challenge = fresh_challenge(inner, &api_key);
-            attempt.challenged()?;
+            attempt.challenged();
             return Ok(challenge.as_str().to_owned());
         }
         Holders::Nobody(refusal) => refusal,
@@ -170,7 +173,7 @@ fn give_challenge(
         .outstanding
         .put(found.hash, challenge.clone(), expires, now)
         .map_err(|full| Refusal::TooManyChallenges { retry_after: full.retry_after })?;
-    attempt.challenged()?;
+    attempt.challenged();
     Ok(challenge.as_str().to_owned())
 }
 
@@ -224,7 +227,7 @@ fn verify(
     unclaimed.claim(|challenge| {
         if inner.outstanding.take(found.hash, challenge, now) { Ok(()) } else { Err(Refusal::ChallengeUsed) }
     })?;
-    attempt.accept(holder)?;
+    attempt.accept(holder);
     Ok((holder.id.clone(), holder.uid, HeaderMap::new()))
 }
 

@@ -59,26 +59,28 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         // The service that was polled ready is the one to be called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let source = self.authenticator.source(request.extensions(), request.headers());
-        let admitted = match self.authenticator.admit(request.headers(), source) {
-            Ok(admitted) => admitted,
-            Err(rejection) => {
-                let response =
-                    rejection.into_response().map(|body| body.map_err(|never| match never {}).boxed_unsync());
-                return Box::pin(async move { Ok(response) });
-            }
-        };
-        strip::credentials(request.headers_mut());
-        request.extensions_mut().insert(admitted.peer);
-        request.extensions_mut().insert(SourceAddr(source));
-        if let Ok(id) = HeaderValue::from_str(&admitted.request_id) {
-            request.headers_mut().insert(strip::REQUEST_ID, id);
-        }
+        let authenticator = self.authenticator.clone();
         Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let source = authenticator.source(&parts.extensions, &parts.headers);
+            let admitted = match authenticator.admit(&parts.headers, source).await {
+                Ok(admitted) => admitted,
+                Err(rejection) => {
+                    let response = rejection.into_response();
+                    return Ok(response.map(|body| body.map_err(|never| match never {}).boxed_unsync()));
+                }
+            };
+            let mut request = Request::from_parts(parts, body);
+            strip::credentials(request.headers_mut());
+            request.extensions_mut().insert(admitted.peer);
+            request.extensions_mut().insert(SourceAddr(source));
+            if let Ok(id) = HeaderValue::from_str(&admitted.request_id) {
+                request.headers_mut().insert(strip::REQUEST_ID, id);
+            }
             let mut response = inner.call(request).await?;
             strip::proof(response.headers_mut());
             response.headers_mut().extend(admitted.proof);

@@ -35,14 +35,19 @@ impl Authenticator {
     ///
     /// # Errors
     /// The [`Rejection`] to answer with. It is on the trail already.
-    pub fn admit(&self, headers: &HeaderMap, source: IpAddr) -> Result<Admitted, Box<Rejection>> {
+    pub async fn admit(&self, headers: &HeaderMap, source: IpAddr) -> Result<Admitted, Box<Rejection>> {
         let mut attempt = Attempt::new(self, source, "request");
-        match decide(self.inner(), &mut attempt, headers) {
-            Ok((peer, proof)) => Ok(Admitted { peer, request_id: attempt.request_id, proof }),
+        let decision = decide(self.inner(), &mut attempt, headers);
+        match decision {
+            // What was decided is told when it is on the trail, and not before.
+            Ok((peer, proof)) => match attempt.written().await {
+                Ok(()) => Ok(Admitted { peer, request_id: attempt.request_id, proof }),
+                Err(unavailable) => Err(Box::new(attempt.refuse(unavailable, None).await)),
+            },
             // Strangers' requests are limited here as they are on the endpoints: each of them is a line on the trail.
             Err((refusal, challenge)) => Err(Box::new(match attempt.check_refused(refusal) {
-                Ok(()) => attempt.refuse(refusal, challenge),
-                Err(limited) => attempt.refuse(limited, None),
+                Ok(()) => attempt.refuse(refusal, challenge).await,
+                Err(limited) => attempt.refuse(limited, None).await,
             })),
         }
     }
@@ -102,7 +107,7 @@ fn by_token(
         snapshot.live(&claims.uid, inner.clock.now()).ok_or(Refusal::TokenOrphaned)
     });
     let who = opened?;
-    attempt.accept(who)?;
+    attempt.accept(who);
     Ok(Peer::new(who.id.clone(), who.profile))
 }
 
@@ -143,7 +148,7 @@ pub(super) fn by_signature<'a>(
         attempt.with_credential(&holder.who);
         refusal
     })?;
-    attempt.accept(&verified.holder().who)?;
+    attempt.accept(&verified.holder().who);
     Ok(verified)
 }
 

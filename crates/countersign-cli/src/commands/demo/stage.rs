@@ -43,7 +43,7 @@ impl Service {
         let clock = Clock::start();
         let shared: Arc<dyn PeerStore> = Arc::<SqliteStore>::clone(&store);
         let authenticator = Authenticator::builder(name.parse()?, shared)
-            .audit(home.trail("serve")?)
+            .audit(home.trail(&store, "serve")?)
             .clock(clock.clone())
             .build()?;
         let mut settings = Settings::new(vec!["https://127.0.0.1:0".parse()?]);
@@ -78,7 +78,7 @@ impl Service {
     /// A client as `countersign call` makes it.
     pub(super) fn client(&self, peer: &str) -> Result<Client, Failure> {
         let peer = self.store.get(&peer.parse()?)?;
-        Ok(Client::builder().audit(self.home.trail("call")?).build(&peer)?)
+        Ok(Client::builder().audit(self.home.trail(&self.store, "call")?).build(&peer)?)
     }
 }
 

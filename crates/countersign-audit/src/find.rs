@@ -1,0 +1,253 @@
+//! Finding the end of a chain again: after a start, a crash, or when another process has written to it.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::chain::{Chain, Tip, id};
+use crate::files::{self, Kind};
+use crate::head::Ends;
+use crate::key::WriterKey;
+use crate::line::{self, Link};
+
+/// How much of a file's end is read at first; much longer than any line.
+const WINDOW: u64 = 64 * 1024;
+
+/// The last line of a file that is its writer's.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    link: Link,
+    /// The byte after it, and after its line end if it has one.
+    end: u64,
+    /// Whether it has a line end.
+    ended: bool,
+}
+
+impl Chain {
+    /// Finds where the chain ends, in files and in the store, and takes the file in use to hand. What is missing,
+    /// or none of ours, gets a record that says so.
+    pub(crate) fn find_end(&mut self) -> io::Result<()> {
+        let known = self.known_ends()?;
+        let mut file = files::open(&self.path)?;
+        if is_unchained(&file)? {
+            let aside = files::free(&self.directory, &format!("{}.v1", self.writer), "jsonl");
+            std::fs::rename(&self.path, &aside)?;
+            tracing::info!(
+                aside = %aside.display(),
+                "records of an earlier version, which are not chained, were put aside; `audit tail` still shows them"
+            );
+            file = files::open(&self.path)?;
+        }
+        let at_least = known.map_or(0, |ends| ends.head.seq);
+        let mut length = file.metadata()?.len();
+        let mut last = last_line(&file, &self.key, at_least)?;
+        if length == 0 {
+            // It was put aside a moment ago, and what follows has not been written yet.
+            last = self.last_of_archives(at_least)?.map(|link| Last { link, end: 0, ended: true });
+        }
+        let last = last.filter(|last| last.link.seq >= at_least);
+        let ends = match (known, last) {
+            (known, Some(last)) => {
+                length = self.trim(&file, last, length)?;
+                if known.is_some_and(|known| known.head.seq == last.link.seq && known.head != last.link) {
+                    let detail = format!("record {at_least} is not the one that the store knows");
+                    self.note("chain-replaced", None, detail);
+                }
+                let start = match known {
+                    Some(known) => known.start,
+                    None => self.lost_head(last.link)?,
+                };
+                Ends { start, head: last.link }
+            }
+            (Some(known), None) if known.head.seq > 0 => {
+                length = end_line(&file, length)?;
+                self.missing(&file, known)?;
+                known
+            }
+            (known, None) => {
+                length = self.set_aside(&file, 0, length, 0)?;
+                known.unwrap_or(Ends::NEW)
+            }
+        };
+        self.ends = Some(ends);
+        self.tip = Some(Tip { id: id(&file)?, first: first_of(&file)?, end: length, file });
+        Ok(())
+    }
+
+    /// What the store says, or this process knows better.
+    fn known_ends(&mut self) -> io::Result<Option<Ends>> {
+        let stored = match (self.heads.load(&self.writer), self.ends) {
+            (Ok(stored), _) => stored,
+            (Err(error), None) => {
+                return Err(io::Error::other(format!("where it ends cannot be read: {error}")));
+            }
+            (Err(_), Some(_)) => None,
+        };
+        let opened = stored.as_ref().map(|stored| Ends::open(&self.key, stored));
+        if opened == Some(None) {
+            let detail = "where the store says that this chain ends was not written by its writer";
+            self.note("head-changed", None, detail.to_owned());
+        }
+        Ok(match (self.ends, opened.flatten()) {
+            (Some(ours), Some(stored)) if stored.head.seq < ours.head.seq => Some(ours),
+            (ours, stored) => stored.or(ours),
+        })
+    }
+
+    /// Cuts off what comes after `last`: half a line was never told to be written; whole lines are kept elsewhere.
+    fn trim(&mut self, file: &File, last: Last, length: u64) -> io::Result<u64> {
+        if !last.ended {
+            return end_line(file, length);
+        }
+        self.set_aside(file, last.end, length, last.link.seq)
+    }
+
+    /// Takes everything from `end` on out of the file, and keeps it if there is a whole line in it.
+    fn set_aside(&mut self, file: &File, end: u64, length: u64, number: u64) -> io::Result<u64> {
+        if end >= length {
+            return Ok(length);
+        }
+        let rest = read_range(file, end, length)?;
+        if rest.contains(&b'\n') {
+            let aside = files::free(&self.directory, &files::numbered(&self.writer, number), "aside");
+            let mut kept = files::open(&aside)?;
+            kept.write_all(&rest)?;
+            kept.sync_all()?;
+            let lines = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.note(
+                "lines-set-aside",
+                Some(lines),
+                format!(
+                    "what stood after record {number} was not written by this chain's writer; it is in {name}"
+                ),
+            );
+        } else {
+            tracing::info!(path = %self.path.display(), "half a line that a crash left was cut off");
+        }
+        file.set_len(end)?;
+        file.sync_all()?;
+        Ok(end)
+    }
+
+    /// The file is behind what is known to have been written.
+    fn missing(&mut self, file: &File, known: Ends) -> io::Result<()> {
+        let found = match last_line(file, &self.key, 0)? {
+            Some(last) => last.link.seq,
+            None => self.last_of_archives(0)?.map_or(known.start.seq, |link| link.seq),
+        };
+        let (first, last) = (found.min(known.head.seq - 1) + 1, known.head.seq);
+        self.note(
+            "records-missing",
+            Some(last - first + 1),
+            format!("the records {first} to {last} were written and are missing; somebody removed them, or the disk lost them"),
+        );
+        Ok(())
+    }
+
+    /// There are records, and the store knows of none: where do they begin?
+    fn lost_head(&mut self, last: Link) -> io::Result<Link> {
+        let detail = format!("the store had nothing about this chain, whose last record is {}", last.seq);
+        self.note("head-lost", None, detail);
+        for (kind, path) in files::of_writer(&self.directory, &self.writer)? {
+            if kind != Kind::Unchained
+                && let Some(before) = before_first(&path, &self.key)?
+            {
+                return Ok(before);
+            }
+        }
+        Ok(Link::START)
+    }
+
+    fn last_of_archives(&self, at_least: u64) -> io::Result<Option<Link>> {
+        let files = files::of_writer(&self.directory, &self.writer)?;
+        let newest = files.iter().rfind(|(kind, _)| matches!(kind, Kind::Archive(_)));
+        let Some((_, path)) = newest else { return Ok(None) };
+        Ok(last_line(&File::open(path)?, &self.key, at_least)?.map(|last| last.link))
+    }
+}
+
+/// The place before the first line of this file, if that line is its writer's.
+pub(crate) fn before_first(path: &Path, key: &WriterKey) -> io::Result<Option<Link>> {
+    let line = first_line(&File::open(path)?)?;
+    let sealed = line::read(key, &line);
+    Ok(sealed.and_then(|sealed| Some(Link { seq: sealed.link.seq.checked_sub(1)?, mac: sealed.prev })))
+}
+
+/// Of the lines near the end that are the writer's the one with the greatest number; more of the file is read until
+/// that is at least this one.
+fn last_line(file: &File, key: &WriterKey, at_least: u64) -> io::Result<Option<Last>> {
+    let length = file.metadata()?.len();
+    let mut window = WINDOW;
+    loop {
+        let from = length.saturating_sub(window);
+        let bytes = read_range(file, from, length)?;
+        // A window seldom begins where a line does.
+        let skipped = if from == 0 {
+            0
+        } else {
+            bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1)
+        };
+        let mut at = from + skipped as u64;
+        let mut best: Option<Last> = None;
+        for line in bytes.get(skipped..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            at += line.len() as u64;
+            let ended = line.last() == Some(&b'\n');
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            if let Some(sealed) = line::read(key, text)
+                && best.is_none_or(|best| best.link.seq < sealed.link.seq)
+            {
+                best = Some(Last { link: sealed.link, end: at, ended });
+            }
+        }
+        if from == 0 || best.is_some_and(|best| best.link.seq >= at_least) {
+            return Ok(best);
+        }
+        window = window.saturating_mul(8);
+    }
+}
+
+/// Ends the last line of a file.
+fn end_line(file: &File, length: u64) -> io::Result<u64> {
+    if length == 0 || read_range(file, length - 1, length)? == b"\n" {
+        return Ok(length);
+    }
+    let mut file = file;
+    file.write_all(b"\n")?;
+    file.sync_data()?;
+    Ok(length + 1)
+}
+
+fn read_range(file: &File, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(bytes)
+}
+
+fn first_line(file: &File) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len().min(WINDOW);
+    let mut bytes = read_range(file, 0, length)?;
+    bytes.truncate(bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len()));
+    Ok(bytes)
+}
+
+fn is_unchained(file: &File) -> io::Result<bool> {
+    Ok(line::claimed(&first_line(file)?).is_some_and(|(version, _)| version < line::VERSION))
+}
+
+#[derive(Deserialize)]
+struct First {
+    seq: u64,
+    time: String,
+}
+
+/// Number and time of a file's first record, as it says them itself: they decide about names and ages only.
+fn first_of(file: &File) -> io::Result<Option<(u64, Option<OffsetDateTime>)>> {
+    let first: Option<First> = serde_json::from_slice(&first_line(file)?).ok();
+    Ok(first.map(|first| (first.seq, OffsetDateTime::parse(&first.time, &Rfc3339).ok())))
+}
