@@ -207,7 +207,7 @@ impl Chain {
 /// takes records that nobody will read.
 fn is_at(path: &Path, id: (u64, u64)) -> io::Result<Option<u64>> {
     match path.metadata() {
-        Ok(there) => Ok(((there.dev(), there.ino()) == id).then(|| there.len())),
+        Ok(there) => Ok(((there.dev(), there.ino()) == id).then_some(there.len())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

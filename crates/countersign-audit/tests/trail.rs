@@ -120,8 +120,7 @@ fn what_others_wrote_after_the_last_record_is_set_aside_and_said() {
 fn a_head_that_somebody_else_wrote_or_removed_is_said() {
     let place = Place::new();
     place.write("serve", &["one"]);
-    let good = place.heads.all();
-    let mut forged = good.clone();
+    let mut forged = place.heads.all();
     forged.get_mut("serve").unwrap().seq = 0;
     place.heads.restore(forged);
     place.write("serve", &["two"]);
