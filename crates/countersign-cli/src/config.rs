@@ -8,7 +8,7 @@ use std::time::Duration;
 use countersign::ServiceName;
 use countersign::client::BaseUrl;
 use countersign::protocol::shared_secret::Lifetime;
-use countersign::server::Limits;
+use countersign::server::{Limits, Network, ProxyHeader, TrustedProxies};
 use countersign::store::Quota;
 use countersign_gateway::{ListenError, ListenUrl, Timeouts};
 use serde::{Deserialize, Deserializer, de};
@@ -46,6 +46,8 @@ pub(crate) struct Serve {
     pub(crate) admin: Option<Spanned<SocketAddr>>,
     pub(crate) max_connections: Bounded<1, 1_000_000>,
     pub(crate) max_connections_per_source: Bounded<1, 1_000_000>,
+    trusted_proxies: Vec<Spanned<String>>,
+    proxy_header: Option<Spanned<ProxyHeaderName>>,
 }
 
 impl Default for Serve {
@@ -58,7 +60,29 @@ impl Default for Serve {
             admin: None,
             max_connections: Bounded(4096),
             max_connections_per_source: Bounded(1024),
+            trusted_proxies: Vec::new(),
+            proxy_header: None,
         }
+    }
+}
+
+impl Serve {
+    /// The proxies that are believed; that each can be read was checked with the file.
+    pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
+        let networks = self.trusted_proxies.iter().filter_map(|network| network.as_ref().parse().ok());
+        let header = self.proxy_header.as_ref().map(|name| name.as_ref().0);
+        TrustedProxies::new(networks.collect(), header.unwrap_or_default())
+    }
+}
+
+/// In which field proxies say for whom they speak.
+#[derive(Clone, Copy, Debug)]
+struct ProxyHeaderName(ProxyHeader);
+
+impl<'de> Deserialize<'de> for ProxyHeaderName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name: ProxyHeader = String::deserialize(from)?.parse().map_err(de::Error::custom)?;
+        Ok(Self(name))
     }
 }
 
@@ -129,11 +153,15 @@ pub(crate) struct LimitsConfig {
     refused_per_source: Option<Rate>,
     failures_per_source: Option<Rate>,
     failures_per_key: Option<Rate>,
+    capacity: Option<Bounded<4_096, 16_777_216>>,
 }
 
 impl LimitsConfig {
     pub(crate) fn limits(&self) -> Limits {
         let mut limits = Limits::default();
+        if let Some(capacity) = self.capacity {
+            limits.capacity = usize::try_from(capacity.0).unwrap_or(limits.capacity);
+        }
         for (given, limit) in [
             (self.requests_per_source, &mut limits.per_source),
             (self.requests_per_key, &mut limits.per_key),
@@ -214,7 +242,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// An error with the line that it is about.
-fn at_line(text: &str, start: usize, error: &ListenError) -> ConfigError {
+fn at_line(text: &str, start: usize, error: &dyn fmt::Display) -> ConfigError {
     let line = text.get(..start).unwrap_or_default().matches('\n').count();
     let shown = text.lines().nth(line).unwrap_or_default();
     ConfigError(format!("line {0}: {error}\n  |\n{0} | {shown}\n  |", line + 1))
@@ -238,7 +266,17 @@ impl Config {
             let listener = Ok(ListenUrl { tls: false, address: *admin.as_ref() });
             self.check_listener(listener).map_err(|error| at_line(text, admin.span().start, &error))?;
         }
-        Ok(())
+        for proxy in &self.serve.trusted_proxies {
+            let network: Result<Network, _> = proxy.as_ref().parse();
+            network.map_err(|error| at_line(text, proxy.span().start, &error))?;
+        }
+        match &self.serve.proxy_header {
+            Some(name) if self.serve.trusted_proxies.is_empty() => {
+                let error = "this field is read from trusted proxies only: name them in `trusted_proxies`";
+                Err(at_line(text, name.span().start, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_listener(&self, listener: Result<ListenUrl, ListenError>) -> Result<(), ListenError> {
@@ -262,6 +300,8 @@ service = "{service}"
 listen = ["https://127.0.0.1:8443"]
 # upstream = "http://127.0.0.1:8080"    # where authenticated requests go
 # admin = "127.0.0.1:9443"              # /healthz, /readyz, /metrics
+# trusted_proxies = ["10.0.0.7"]        # balancers that end connections before they get here
+# proxy_header = "x-forwarded-for"      # or "forwarded": where these say for whom they speak
 
 # [tls]                                 # instead of the generated tls/certificate.pem and tls/key.pem
 # certificate = "/etc/ssl/orders.pem"
@@ -280,6 +320,7 @@ listen = ["https://127.0.0.1:8443"]
 # refused_per_source  = {{ per_minute = 6000, burst = 400 }}
 # failures_per_source = {{ per_minute = 60, burst = 60 }}
 # failures_per_key    = {{ per_minute = 20, burst = 20 }}
+# capacity = 262144                     # sources that are told apart; six tables of 16 bytes each
 "#
         )
     }
@@ -328,6 +369,19 @@ mod tests {
         let wrong = error(open);
         assert!(wrong.contains("line 4") && wrong.contains("danger_plain_http"), "{wrong}");
         assert!(Config::parse(&format!("danger_plain_http = true\n{open}")).is_ok());
+        let proxies = |lines: &str| error(&format!("service = \"orders\"\n[serve]\n{lines}\n"));
+        for (lines, line, said) in [
+            ("trusted_proxies = [\"10.0.0.0/8\",\n\"nowhere\"]", "line 4", "ADDRESS/PREFIX"),
+            ("trusted_proxies = [\"10.1.2.3/8\"]", "line 3", "`10.0.0.0/8`"),
+            ("trusted_proxies = [\"0.0.0.0/0\"]", "line 3", "everybody"),
+            ("trusted_proxies = [\"::1\"]\nproxy_header = \"x-real-ip\"", "line 4", "`forwarded`"),
+            ("proxy_header = \"forwarded\"", "line 3", "`trusted_proxies`"),
+        ] {
+            let wrong = proxies(lines);
+            assert!(wrong.contains(line) && wrong.contains(said), "{wrong}");
+        }
+        let wrong = error("service = \"orders\"\n[limits]\ncapacity = 1\n");
+        assert!(wrong.contains("line 3") && wrong.contains("not between 4096 and"), "{wrong}");
         assert!(error("service = \n").contains("line 1"));
         assert!(error("").contains("service"));
     }

@@ -165,7 +165,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// No proxy in front is configured, so what a caller says about itself here is not to be believed.
+/// What a caller says about itself here is not to be believed. What a trusted proxy said has been made use of: the
+/// source that follows from it is what the upstream is told.
 fn strip_forwarding(headers: &mut HeaderMap) {
     remove_spelled(headers, |name| {
         name.starts_with("x-forwarded") || name == "x-real-ip" || name == FORWARDED.as_str()

@@ -72,7 +72,8 @@ pub struct Settings {
     pub danger_plain_http: bool,
     /// Connections at one time; further ones wait to be accepted. Default: 4096.
     pub max_connections: usize,
-    /// Connections of one source (an IPv4 address, an IPv6 /64) at one time; further ones are closed. Default: 1024.
+    /// Connections of one source (an IPv4 address, an IPv6 /64) at one time; further ones are closed. Not for the
+    /// trusted proxies of the [`Authenticator`]. Default: 1024.
     pub max_connections_per_source: usize,
     /// The longest head of a request, in bytes. Default: 32 KiB.
     pub max_head: usize,
@@ -189,6 +190,7 @@ impl Gateway {
         let mut loops = Vec::new();
         for (url, listener) in public {
             let acceptor = Acceptor {
+                authenticator: authenticator.clone(),
                 tls: tls.clone().filter(|_| url.tls),
                 app: app.clone(),
                 metrics: Some(metrics.clone()),
@@ -201,6 +203,7 @@ impl Gateway {
         }
         if let Some((_, listener)) = admin {
             let acceptor = Acceptor {
+                authenticator: authenticator.clone(),
                 tls: None,
                 app: admin::router(authenticator.clone(), metrics),
                 metrics: None,
@@ -262,6 +265,7 @@ fn http(settings: &Settings) -> auto::Builder<TokioExecutor> {
 /// Accepts on one listener.
 #[derive(Clone)]
 struct Acceptor {
+    authenticator: Authenticator,
     tls: Option<TlsAcceptor>,
     app: Router,
     metrics: Option<Metrics>,
@@ -292,10 +296,13 @@ impl Acceptor {
                     continue;
                 }
             };
-            let Some(place) = self.sources.enter(address.ip()) else {
+            // A trusted proxy carries the connections of many.
+            let is_proxy = self.authenticator.trusts_proxy(address.ip());
+            let place = if is_proxy { None } else { self.sources.enter(address.ip()) };
+            if place.is_none() && !is_proxy {
                 tracing::debug!(%address, "this source has all the connections it may have");
                 continue;
-            };
+            }
             let this = self.clone();
             let stopped = stopped.clone();
             tokio::spawn(async move {

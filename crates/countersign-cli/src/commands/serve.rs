@@ -31,6 +31,7 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
         .challenge_lifetime(config.challenge.lifetime())
         .token_lifetime(config.token.lifetime())
         .limits(config.limits.limits())
+        .trusted_proxies(config.serve.trusted_proxies())
         .counter(move |outcome, reason| counted.attempt(outcome, reason))
         .build()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -80,6 +80,13 @@ impl Serving {
         assert!(status.success());
     }
 
+    /// What of its memory is in use, in bytes (`VmRSS`).
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// Waits for its end; the exit code.
     #[track_caller]
     pub fn ended(&mut self) -> i32 {
