@@ -1,4 +1,5 @@
-//! `cargo run --release -p bench`: what authentication costs, as ratios against the floor.
+//! `cargo run --release -p bench [verify|authentications|sources]`: what authentication costs, as ratios against the
+//! floor.
 //!
 //! The machines this runs on are noisy, so nothing is measured alone: the two sides of a ratio take turns in one
 //! run, round by round, and the median of the rounds' ratios is printed with its spread.
@@ -7,13 +8,24 @@
 
 mod authentications;
 mod paired;
+mod sources;
 mod verify;
 
 fn main() {
-    println!(
-        "verify one signature: ratio to HMAC-SHA256 on the same bytes (median of rounds, smallest to greatest)\n"
-    );
-    verify::run();
-    println!("\ncomplete guide-2 authentications over keep-alive loopback HTTP/1.1\n");
-    authentications::run();
+    let only = std::env::args().nth(1);
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if wanted("verify") {
+        println!(
+            "verify one signature: ratio to HMAC-SHA256 on the same bytes (median of rounds, smallest to greatest)\n"
+        );
+        verify::run();
+    }
+    if wanted("authentications") {
+        println!("\ncomplete guide-2 authentications over keep-alive loopback HTTP/1.1\n");
+        authentications::run();
+    }
+    if wanted("sources") {
+        println!("\na million sources, one request each, in the rate limiter\n");
+        sources::run();
+    }
 }
