@@ -1,5 +1,11 @@
 //! `countersign.toml`. Every value is checked while it is read, so that an error points at its line.
 
+#[path = "config/peers.rs"]
+mod peers;
+#[path = "config/secrets.rs"]
+mod secrets;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +19,9 @@ use countersign::store::Quota;
 use countersign_gateway::{ListenError, ListenUrl, Timeouts};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
+
+use peers::PeerTable;
+pub(crate) use secrets::{From as SecretsFrom, Secrets};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -31,6 +40,10 @@ pub(crate) struct Config {
     pub(crate) limits: LimitsConfig,
     #[serde(default)]
     pub(crate) timeouts: TimeoutsConfig,
+    #[serde(default)]
+    pub(crate) secrets: Secrets,
+    #[serde(default, rename = "peer")]
+    pub(crate) peers: Vec<PeerTable>,
     /// Plain HTTP on addresses that other machines reach.
     #[serde(default)]
     pub(crate) danger_plain_http: bool,
@@ -241,16 +254,55 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// What is wrong with a value that may be a secret in the wrong place: the line is told, not shown.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// Bytes from the beginning of the file.
+    start: usize,
+    message: String,
+}
+
+impl Fault {
+    fn at<T>(value: &Spanned<T>, error: impl fmt::Display) -> Self {
+        Self { start: value.span().start, message: error.to_string() }
+    }
+
+    fn in_text(&self, text: &str) -> ConfigError {
+        let (line, shown) = line_of(text, self.start);
+        let setting = shown.split_once('=').map_or("", |(setting, _)| setting.trim());
+        ConfigError(format!("line {line}, `{setting}`: {}", self.message))
+    }
+}
+
+/// The number of the line with this byte, from 1, and the line.
+fn line_of(text: &str, start: usize) -> (usize, &str) {
+    let line = text.get(..start).unwrap_or_default().matches('\n').count();
+    (line + 1, text.lines().nth(line).unwrap_or_default())
+}
+
 /// An error with the line that it is about.
 fn at_line(text: &str, start: usize, error: &dyn fmt::Display) -> ConfigError {
-    let line = text.get(..start).unwrap_or_default().matches('\n').count();
-    let shown = text.lines().nth(line).unwrap_or_default();
-    ConfigError(format!("line {0}: {error}\n  |\n{0} | {shown}\n  |", line + 1))
+    let (line, shown) = line_of(text, start);
+    ConfigError(format!("line {line}: {error}\n  |\n{line} | {shown}\n  |"))
+}
+
+/// What the parser says, with the line that it is about, unless somebody may have written a secret there.
+fn from_parser(text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map(|span| span.start);
+    let before = start.and_then(|start| text.get(..start)).unwrap_or_default();
+    let section = before.lines().map(str::trim_start).rfind(|line| line.starts_with('[')).unwrap_or_default();
+    match start.map(|start| line_of(text, start)) {
+        Some((line, _)) if section.starts_with("[[peer]]") => ConfigError(format!(
+            "line {line}: {} (the line is not shown: a secret may be in it)",
+            error.message()
+        )),
+        _ => ConfigError(error.to_string()),
+    }
 }
 
 impl Config {
     pub(crate) fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError(error.to_string()))?;
+        let config: Self = toml::from_str(text).map_err(|error| from_parser(text, &error))?;
         config.check(text)?;
         Ok(config)
     }
@@ -273,10 +325,30 @@ impl Config {
         match &self.serve.proxy_header {
             Some(name) if self.serve.trusted_proxies.is_empty() => {
                 let error = "this field is read from trusted proxies only: name them in `trusted_proxies`";
-                Err(at_line(text, name.span().start, &error))
+                return Err(at_line(text, name.span().start, &error));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        self.check_peers().map_err(|fault| fault.in_text(text))
+    }
+
+    fn check_peers(&self) -> Result<(), Fault> {
+        let mut names = BTreeSet::new();
+        for peer in &self.peers {
+            let wrong = |message: String| Fault { start: peer.start(), message };
+            if self.secrets.from != SecretsFrom::Config {
+                let unused = "peers are declared here only under `[secrets]` with `from = \"config\"`";
+                return Err(wrong(unused.to_owned()));
+            }
+            if *peer.name() == self.service {
+                return Err(wrong(format!("`{}` is this service itself", self.service)));
+            }
+            if !names.insert(peer.name()) {
+                return Err(wrong(format!("`{}` is declared twice", peer.name())));
+            }
+            peer.check()?;
+        }
+        Ok(())
     }
 
     fn check_listener(&self, listener: Result<ListenUrl, ListenError>) -> Result<(), ListenError> {
@@ -306,6 +378,9 @@ listen = ["https://127.0.0.1:8443"]
 # [tls]                                 # instead of the generated tls/certificate.pem and tls/key.pem
 # certificate = "/etc/ssl/orders.pem"
 # key = "/etc/ssl/private/orders.key"
+
+# [secrets]                             # where peers and their secrets are: docs/secrets.md
+# from = "store"                        # "config": [[peer]] tables here, secrets in files or the environment
 
 # [challenge]
 # lifetime_seconds = 30                 # 5 to 120
@@ -382,6 +457,28 @@ mod tests {
         }
         let wrong = error("service = \"orders\"\n[limits]\ncapacity = 1\n");
         assert!(wrong.contains("line 3") && wrong.contains("not between 4096 and"), "{wrong}");
+        for (peer, line, said) in [
+            ("name = \"orders\"", 4, "this service itself"),
+            ("name = \"billing\"", 4, "`our_key` and `their_key`"),
+            ("name = \"billing\"\nour_key = \"csk_shortshortshort\"\nsecret = \"css_0123\"", 4, "needs"),
+            ("name = \"billing\"\nour_secret = css_0123", 5, "not shown"),
+            ("name = \"billing\"\nsecrt = \"css_0123\"", 5, "secrt"),
+            ("name = \"billing\"\nurl = \"http://example.com\"", 5, "`url`"),
+            ("name = \"billing\"\ntls_pin = \"sha256/x\"", 5, "a pin is"),
+            (
+                "name = \"billing\"\nour_key = \"csk_0123456789012345\"\ntheir_key = \"env:A\"\nsecret = \"css_0123\"",
+                7,
+                "generate another one",
+            ),
+        ] {
+            let wrong = error(&format!(
+                "service = \"orders\"\nsecrets = {{ from = \"config\" }}\n[[peer]]\n{peer}\nprofile = \"shared-secret\"\n"
+            ));
+            assert!(wrong.contains(&format!("line {line}")) && wrong.contains(said), "{wrong}");
+            assert!(!wrong.contains("css_0123"), "{wrong}");
+        }
+        let unused = error("service = \"orders\"\n[[peer]]\nname = \"billing\"\nprofile = \"api-key\"\n");
+        assert!(unused.contains("line 3") && unused.contains("[secrets]"), "{unused}");
         assert!(error("service = \n").contains("line 1"));
         assert!(error("").contains("service"));
     }

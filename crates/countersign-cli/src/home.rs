@@ -6,16 +6,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use countersign::audit::{Settings, Trail};
-use countersign::open_trail;
+use countersign::store::declared::DeclaredStore;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
+use countersign::{PeerStore, open_trail};
 
-use crate::config::Config;
+use crate::config::{Config, SecretsFrom};
 use crate::failure::{Context as _, Failure};
 
 /// Where this service keeps everything.
 #[derive(Debug)]
 pub(crate) struct Home(PathBuf);
+
+/// What a command works on.
+pub(crate) struct Stores {
+    /// The peers.
+    pub(crate) peers: Arc<dyn PeerStore>,
+    /// `store.sqlite`, where the ends of the trail are in any case.
+    pub(crate) local: Arc<SqliteStore>,
+}
 
 impl Home {
     /// `--home`, `COUNTERSIGN_HOME`, or the XDG data directory.
@@ -115,7 +124,28 @@ impl Home {
         }
     }
 
-    pub(crate) fn store(&self) -> Result<SqliteStore, Failure> {
+    /// The peers, wherever they are.
+    pub(crate) fn store(&self) -> Result<Arc<dyn PeerStore>, Failure> {
+        Ok(self.stores()?.peers)
+    }
+
+    /// The peers, wherever they are, and what is kept here in any case.
+    pub(crate) fn stores(&self) -> Result<Stores, Failure> {
+        let config = self.config()?;
+        let local = Arc::new(self.local_store()?);
+        let peers: Arc<dyn PeerStore> = match config.secrets.from {
+            SecretsFrom::Store => Arc::<SqliteStore>::clone(&local),
+            SecretsFrom::Config => {
+                let declared =
+                    config.peers.iter().map(|peer| peer.declared(&self.0)).collect::<Result<_, _>>()?;
+                Arc::new(DeclaredStore::new(declared, config.secrets.modes(), Arc::clone(&local)))
+            }
+        };
+        Ok(Stores { peers, local })
+    }
+
+    /// `store.sqlite`: the peers, or what is kept of them here while they are elsewhere.
+    pub(crate) fn local_store(&self) -> Result<SqliteStore, Failure> {
         // The config is looked at first, so that a wrong directory is told as such.
         self.config()?;
         self.check()?;

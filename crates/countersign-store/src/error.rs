@@ -1,4 +1,7 @@
-use countersign_protocol::identity::{Profile, ServiceName};
+use countersign_protocol::identity::{FormError, Profile, ServiceName};
+
+use crate::KeysError;
+use crate::origin::{Origin, OriginError};
 
 /// Why a store did not do what it was asked to. Whose fault it is: the caller's in the first ten, the
 /// machine's or the file's in the rest. No secret is ever part of it.
@@ -50,6 +53,16 @@ pub enum StoreError {
     /// The store only reads.
     #[error("these peers are declared elsewhere and cannot be changed here: {0}")]
     ReadOnly(&'static str),
+    /// A key or secret of a declared peer cannot be had, or cannot be used.
+    #[error("the peer `{peer}` is left out: {what}: {error}")]
+    Declared {
+        /// The peer.
+        peer: ServiceName,
+        /// Which of its settings.
+        what: &'static str,
+        /// What is wrong with it.
+        error: DeclaredError,
+    },
     /// Neither there nor to be made by opening.
     #[error("there is no store at {path}; `countersign init` makes one")]
     NoStore {
@@ -97,4 +110,27 @@ pub enum StoreError {
         /// What the system said.
         error: std::io::Error,
     },
+}
+
+/// What is wrong with a key or a secret that is declared. Never holds it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeclaredError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// What was read is no key or secret.
+    #[error("what {origin} holds cannot be used: {error}")]
+    Form {
+        /// Where it was read.
+        origin: Origin,
+        /// Why not.
+        error: FormError,
+    },
+    /// The keys do not make a safe pair.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// A key or a secret is in use with another peer.
+    #[error("in use with the peer `{0}` already; every peer needs its own (`countersign keygen`)")]
+    Taken(ServiceName),
 }

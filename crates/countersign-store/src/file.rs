@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all, and private ones that are read only while they are private.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -39,14 +39,33 @@ pub enum ReadError {
 /// # Errors
 /// See [`ReadError`].
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    let mut file = File::open(path)?;
+    let (file, length) = open_guarded(path, 0o077)?;
+    read_whole(file, length)
+}
+
+/// Reads a file with none of the `forbidden` permission bits, at most `max` bytes of it. A pipe or a device is
+/// refused: it could keep the reader waiting.
+pub(crate) fn read_guarded(path: &Path, forbidden: u32, max: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(ReadError::Io(io::Error::other("it is not a file")));
+    }
+    let (file, length) = open_guarded(path, forbidden)?;
+    read_whole(file.take(max as u64), length.min(max))
+}
+
+/// The file and its length in bytes.
+fn open_guarded(path: &Path, forbidden: u32) -> Result<(File, usize), ReadError> {
+    let file = File::open(path)?;
     let metadata = file.metadata()?;
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & forbidden != 0 {
         return Err(ReadError::Mode(metadata.mode() & 0o7777));
     }
+    Ok((file, usize::try_from(metadata.len()).unwrap_or(0)))
+}
+
+fn read_whole(mut file: impl Read, length: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     // Room for all of it at once: a growing vector would leave plaintext behind.
-    let length = usize::try_from(metadata.len()).unwrap_or(0).saturating_add(1);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.saturating_add(1)));
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
 }

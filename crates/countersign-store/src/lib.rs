@@ -2,7 +2,7 @@
 //!
 //! | state | where | what a wrong answer costs |
 //! |---|---|---|
-//! | peers and their secrets | [`PeerStore`]: [`MemoryStore`], [`sqlite::SqliteStore`] | a stranger is let in, or a peer shut out |
+//! | peers and their secrets | [`PeerStore`]: [`MemoryStore`], [`sqlite::SqliteStore`], [`declared::DeclaredStore`] | a stranger is let in, or a peer shut out |
 //! | burned challenges | [`ReplayLog`], in memory | a replay passes |
 //! | outstanding guide-2 challenges | [`Outstanding`], in memory | a replay passes, or an honest caller starts again |
 //! | rate limits | [`Limiter`], in memory | a brute force goes on, or an honest caller waits |
@@ -14,12 +14,15 @@
 
 #[cfg(feature = "contract")]
 pub mod contract;
+#[cfg(feature = "sqlite")]
+pub mod declared;
 mod error;
 pub mod file;
 pub mod lifecycle;
 mod limiter;
 pub mod master;
 mod memory;
+pub mod origin;
 mod outstanding;
 mod peer;
 mod random;
@@ -28,7 +31,7 @@ mod set;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-pub use error::StoreError;
+pub use error::{DeclaredError, StoreError};
 pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, Which};
 pub use limiter::{Limiter, Quota, Standing};
 pub use memory::MemoryStore;

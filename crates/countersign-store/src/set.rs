@@ -139,7 +139,8 @@ impl PeerSet {
         &self.lookup
     }
 
-    fn insert(&mut self, peer: Peer) -> Result<(), StoreError> {
+    /// Puts a peer in as it is.
+    pub(crate) fn insert(&mut self, peer: Peer) -> Result<(), StoreError> {
         if self.peers.contains_key(&peer.name) {
             return Err(StoreError::NameTaken(peer.name));
         }

@@ -5,21 +5,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::PeerStore;
 use countersign::client::{BaseUrl, Client, ClientError, Narration};
-use countersign::store::Peer;
+use countersign::store::{Listing, Peer};
+
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
 
+use super::peer::complain;
 use crate::args::CallArgs;
 use crate::failure::{Context as _, Failure};
-use crate::home::Home;
+use crate::home::{Home, Stores};
 use crate::show;
 
 pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     let request = request(args)?;
-    let store = home.store()?;
-    let peer = choose(&store, args)?;
-    let trail = home.trail(&store, "call")?;
+    let Stores { peers, local } = home.stores()?;
+    let peer = choose(&*peers, args)?;
+    let trail = home.trail(&local, "call")?;
     let mut builder = Client::builder().timeout(Duration::from_secs(args.timeout)).audit(trail);
     if args.verbose {
         builder = builder.narrator(Arc::new(|narration: &Narration| eprintln!("{narration}")));
@@ -51,9 +53,8 @@ fn choose(store: &dyn PeerStore, args: &CallArgs) -> Result<Peer, Failure> {
         return Ok(store.get(name)?);
     }
     let (origin, path) = BaseUrl::split(&args.url)?;
-    let mut matching: Vec<(usize, Peer)> = store
-        .read_all()?
-        .peers
+    let Listing { peers, damaged } = store.read_all()?;
+    let mut matching: Vec<(usize, Peer)> = peers
         .into_iter()
         .filter_map(|peer| {
             let url = peer.url.as_deref()?;
@@ -68,9 +69,13 @@ fn choose(store: &dyn PeerStore, args: &CallArgs) -> Result<Peer, Failure> {
             Err(Failure::usage("several peers have this URL: choose one with --peer NAME"))
         }
         (Some((_, peer)), _) => Ok(peer),
-        (None, _) => Err(Failure::new(format!(
-            "no peer has this URL: `countersign peer add NAME --url {origin} …` first"
-        ))),
+        (None, _) => {
+            // The one that is meant may be among those that cannot be used.
+            complain(&damaged)?;
+            Err(Failure::new(format!(
+                "no peer has this URL: `countersign peer add NAME --url {origin} …` first"
+            )))
+        }
     }
 }
 

@@ -2,13 +2,13 @@ use std::path::Path;
 
 use countersign::client::{BaseUrl, tls_config};
 use countersign::store::{Credential, Keys, KeysError, Listing, Peer, StoreError};
-use countersign::{ApiKey, NewKeys, NewPeer, PeerStore, Profile, SharedSecret, Trust};
+use countersign::{ApiKey, NewKeys, NewPeer, Profile, SharedSecret, Trust};
 use serde_json::{Value, json};
 
 use crate::args::{PeerAddArgs, PeerCommand};
 use crate::change::{self, Change};
 use crate::failure::{Context as _, Failure};
-use crate::home::Home;
+use crate::home::{Home, Stores};
 use crate::secret_input::{SecretSource, prompt};
 use crate::show;
 
@@ -21,9 +21,9 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
             if args.output.json { show::json(&describe(&peer)) } else { show_one(&peer) }
         }
         PeerCommand::Remove(peer) => {
-            let store = home.store()?;
-            store.remove(&peer.name)?;
-            change::record(home, &store, Change::of("peer-remove", "peer-removed", &peer.name))?;
+            let Stores { peers, local } = home.stores()?;
+            peers.remove(&peer.name)?;
+            change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name))?;
             show::out(&format!("removed {}; a running server refuses it within a second\n", peer.name))
         }
     }
@@ -31,7 +31,7 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
 
 fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     // Everything that can be wrong with the arguments is said before a secret is asked for.
-    let store = home.store()?;
+    let Stores { peers: store, local } = home.stores()?;
     // Kept as the parser writes it: in ASCII, percent-encoded.
     let url = args.url.as_deref().map(BaseUrl::parse).transpose()?.map(|url| url.to_string());
     let trust = trust(args)?;
@@ -63,7 +63,7 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
         profile: Some(peer.profile),
         ..Change::of("peer-add", "peer-added", &peer.name)
     };
-    let recorded = change::record(home, &store, change);
+    let recorded = change::record(home, &local, change);
     let fingerprint = peer.credentials.last().map(|credential| credential.fingerprint.to_string());
     show::out(&format!(
         "added {} (profile {})\nfingerprint {}\nThe other side must see the same digits: `countersign peer show`, and read them to each other.\n",

@@ -1,8 +1,7 @@
-use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::Profile;
 use countersign::server::Authenticator;
-use countersign::{PeerStore as _, Profile};
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,14 +9,14 @@ use super::peer::trust_in_file;
 use crate::args::ServeArgs;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::home::Home;
+use crate::home::{Home, Stores};
 use crate::show;
 
 pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     let config = home.config()?;
     log();
     let settings = settings(home, &config, args)?;
-    let store = home.store()?;
+    let Stores { peers: store, local } = home.stores()?;
     if config.token.lifetime().is_none()
         && store.read_all()?.peers.iter().any(|peer| peer.profile == Profile::ApiKey)
     {
@@ -25,8 +24,8 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     }
     let metrics = Metrics::new();
     let counted = metrics.clone();
-    let trail = home.trail(&store, "serve")?;
-    let authenticator = Authenticator::builder(config.service.clone(), Arc::new(store))
+    let trail = home.trail(&local, "serve")?;
+    let authenticator = Authenticator::builder(config.service.clone(), store)
         .audit(trail)
         .challenge_lifetime(config.challenge.lifetime())
         .token_lifetime(config.token.lifetime())

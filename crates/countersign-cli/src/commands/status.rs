@@ -1,5 +1,5 @@
+use countersign::Trust;
 use countersign::store::Listing;
-use countersign::{PeerStore, Trust};
 use countersign_gateway::TlsIdentity;
 use serde_json::json;
 
@@ -20,6 +20,7 @@ pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
         show::json(&json!({
             "service": config.service.as_str(),
             "home": home.path().display().to_string(),
+            "secrets": config.secrets.place(),
             "tlsPin": pin.ok(),
             "peers": peers.iter().map(describe).collect::<Vec<_>>(),
         }))?;
@@ -39,7 +40,12 @@ pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
             })
         })
         .collect();
-    let mut text = format!("service  {}\nhome     {}\n", config.service, home.path().display());
+    let mut text = format!(
+        "service  {}\nhome     {}\nsecrets  {}\n",
+        config.service,
+        home.path().display(),
+        config.secrets.place()
+    );
     match pin {
         Ok(pin) => text.push_str(&format!("TLS pin  {pin}\n\n")),
         Err(error) => text.push_str(&format!("TLS      {error}\n\n")),

@@ -17,15 +17,20 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// `orders` knows `billing`.
-    pub fn new() -> Self {
-        let pair = Self {
+    /// Neither knows the other yet.
+    pub fn undeclared() -> Self {
+        Self {
             orders: Home::of("orders"),
             billing: Home::of("billing"),
             orders_key: new_key(),
             billing_key: new_key(),
             secret: new_secret(),
-        };
+        }
+    }
+
+    /// `orders` knows `billing`.
+    pub fn new() -> Self {
+        let pair = Self::undeclared();
         let file = pair.orders.secret_file("secret", &pair.secret);
         let keys = ["--our-key", &pair.orders_key, "--their-key", &pair.billing_key, "--secret-file", &file];
         pair.orders

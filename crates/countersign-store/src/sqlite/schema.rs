@@ -5,7 +5,7 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::StoreError;
 
-const STEPS: &[M<'static>] = &[M::up(PEERS), M::up(LIFECYCLE), M::up(AUDIT)];
+const STEPS: &[M<'static>] = &[M::up(PEERS), M::up(LIFECYCLE), M::up(AUDIT), M::up(ELSEWHERE)];
 
 const PEERS: &str = "CREATE TABLE keyring (
          purpose TEXT PRIMARY KEY,  -- data, lookup, audit
@@ -79,6 +79,25 @@ const AUDIT: &str = "CREATE TABLE audit_head (
          start_seq INTEGER NOT NULL,  -- the last record that retention has removed; 0 for none
          start_mac BLOB NOT NULL,
          seal BLOB NOT NULL         -- MAC of all of this under the writer's audit key
+     ) STRICT, WITHOUT ROWID;";
+
+const ELSEWHERE: &str = "
+     -- Credentials that are kept elsewhere (files, the environment, Vault): what this service knows of them.
+     CREATE TABLE elsewhere (
+         uid BLOB PRIMARY KEY,
+         peer TEXT,                 -- with the number that it got here; NULL where numbers are given elsewhere
+         number INTEGER,
+         since INTEGER NOT NULL,    -- when it was first seen here
+         confirmed INTEGER,
+         used_inbound INTEGER,
+         used_outbound INTEGER,
+         UNIQUE (peer, number)
+     ) STRICT, WITHOUT ROWID;
+     -- Sealed copies of what is kept elsewhere, for an outage there.
+     CREATE TABLE aside (
+         name TEXT PRIMARY KEY,
+         kept INTEGER NOT NULL,     -- when it was current
+         sealed BLOB NOT NULL
      ) STRICT, WITHOUT ROWID;";
 
 pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {

@@ -39,7 +39,7 @@ impl Service {
     async fn start(directory: &Path, name: &'static str) -> Result<Self, Failure> {
         let home = Home::at(directory.join(name));
         let pin = init::make(&home, &name.parse()?, &[])?;
-        let store = Arc::new(home.store()?);
+        let store = Arc::new(home.local_store()?);
         let clock = Clock::start();
         let shared: Arc<dyn PeerStore> = Arc::<SqliteStore>::clone(&store);
         let authenticator = Authenticator::builder(name.parse()?, shared)

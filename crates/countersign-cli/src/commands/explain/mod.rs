@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Read};
 use std::path::Path;
 
-use countersign::PeerStore as _;
 use zeroize::Zeroizing;
 
 use self::capture::Captured;
