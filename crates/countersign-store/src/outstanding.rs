@@ -9,9 +9,17 @@ use countersign_protocol::lookup::LookupHash;
 const REMEMBERED: u64 = 120;
 
 /// Guide-2 challenges that were handed out and not answered yet, by key: at most 64 each, and as many that were
-/// answered or have expired lately. Only known keys may be put in, so that strangers cannot make it grow.
+/// answered or have expired lately. Only known keys may be put in, so that strangers cannot make it grow. A key that
+/// nobody asks about any more is forgotten with its last challenge.
 #[derive(Debug, Default)]
-pub struct Outstanding(Mutex<HashMap<LookupHash, Waiting>>);
+pub struct Outstanding(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    keys: HashMap<LookupHash, Waiting>,
+    /// When keys without any challenge were last looked for.
+    swept: UnixTime,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -54,8 +62,9 @@ impl Outstanding {
         expires: UnixTime,
         now: UnixTime,
     ) -> Result<(), TooMany> {
-        let mut all = self.lock();
-        let waiting = waiting(&mut all, key, now);
+        let mut state = self.lock();
+        state.sweep(now);
+        let waiting = waiting(&mut state.keys, key, now);
         if waiting.live.len() >= MAX_OUTSTANDING {
             let first = waiting.live.iter().map(|entry| entry.expires.since(now)).min().unwrap_or(1);
             return Err(TooMany { retry_after: first.max(1) });
@@ -67,11 +76,11 @@ impl Outstanding {
     /// The live challenges of `key`.
     #[must_use]
     pub fn list(&self, key: LookupHash, now: UnixTime) -> Vec<Challenge> {
-        let mut all = self.lock();
-        let waiting = waiting(&mut all, key, now);
+        let keys = &mut self.lock().keys;
+        let waiting = waiting(keys, key, now);
         let challenges = waiting.live.iter().map(|entry| entry.challenge.clone()).collect();
         if waiting.live.is_empty() && waiting.spent.is_empty() {
-            all.remove(&key);
+            keys.remove(&key);
         }
         challenges
     }
@@ -79,8 +88,8 @@ impl Outstanding {
     /// The challenges of `key` that were answered or have expired lately.
     #[must_use]
     pub fn spent(&self, key: LookupHash, now: UnixTime) -> Vec<(Challenge, Spent)> {
-        let mut all = self.lock();
-        let waiting = waiting(&mut all, key, now);
+        let keys = &mut self.lock().keys;
+        let waiting = waiting(keys, key, now);
         waiting.spent.iter().map(|(entry, why)| (entry.challenge.clone(), *why)).collect()
     }
 
@@ -88,8 +97,8 @@ impl Outstanding {
     /// `true`.
     #[must_use]
     pub fn take(&self, key: LookupHash, challenge: &Challenge, now: UnixTime) -> bool {
-        let mut all = self.lock();
-        let waiting = waiting(&mut all, key, now);
+        let keys = &mut self.lock().keys;
+        let waiting = waiting(keys, key, now);
         let place = waiting.live.iter().position(|entry| entry.challenge == *challenge);
         let taken = place.map(|place| waiting.live.swap_remove(place));
         let is_taken = taken.is_some();
@@ -97,12 +106,40 @@ impl Outstanding {
         is_taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<LookupHash, Waiting>> {
+    /// How many keys have challenges that wait, or did lately.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.lock().keys.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl State {
+    /// Forgets keys whose peers are gone, or call no more. Every two minutes at most.
+    fn sweep(&mut self, now: UnixTime) {
+        if now < self.swept.plus(REMEMBERED) {
+            return;
+        }
+        self.swept = now;
+        self.keys.retain(|_, waiting| {
+            waiting.forget(now);
+            !waiting.live.is_empty() || !waiting.spent.is_empty()
+        });
+    }
+}
+
 impl Waiting {
+    /// Spends what has expired, and forgets what was spent long ago.
+    fn forget(&mut self, now: UnixTime) {
+        let (live, expired) = self.live.drain(..).partition(|entry: &Entry| now < entry.expires);
+        self.live = live;
+        self.spend(expired, Spent::Expired);
+        self.spent.retain(|(entry, _)| now < entry.expires.plus(REMEMBERED));
+    }
+
     fn spend(&mut self, entries: impl IntoIterator<Item = Entry>, why: Spent) {
         self.spent.extend(entries.into_iter().map(|entry| (entry, why)));
         let surplus = self.spent.len().saturating_sub(MAX_OUTSTANDING);
@@ -110,12 +147,9 @@ impl Waiting {
     }
 }
 
-fn waiting(all: &mut HashMap<LookupHash, Waiting>, key: LookupHash, now: UnixTime) -> &mut Waiting {
-    let waiting = all.entry(key).or_default();
-    let (live, expired) = waiting.live.drain(..).partition(|entry: &Entry| now < entry.expires);
-    waiting.live = live;
-    waiting.spend(expired, Spent::Expired);
-    waiting.spent.retain(|(entry, _)| now < entry.expires.plus(REMEMBERED));
+fn waiting(keys: &mut HashMap<LookupHash, Waiting>, key: LookupHash, now: UnixTime) -> &mut Waiting {
+    let waiting = keys.entry(key).or_default();
+    waiting.forget(now);
     waiting
 }
 
@@ -168,7 +202,7 @@ mod tests {
         assert_eq!(outstanding.spent(KEY, UnixTime(149)), both);
         assert!(outstanding.spent(KEY, UnixTime(150)).is_empty());
         assert!(outstanding.list(KEY, UnixTime(150)).is_empty());
-        assert!(outstanding.lock().is_empty(), "nothing is left of it");
+        assert_eq!(outstanding.keys(), 0, "nothing is left of it");
     }
 
     #[test]
@@ -179,6 +213,21 @@ mod tests {
             assert!(outstanding.take(KEY, &challenge(seed), UnixTime(0)));
         }
         assert_eq!(outstanding.spent(KEY, UnixTime(1)).len(), MAX_OUTSTANDING);
+    }
+
+    #[test]
+    fn a_key_that_nobody_asks_about_any_more_is_forgotten() {
+        let outstanding = Outstanding::default();
+        let key = |number: u8| LookupHash::from_bytes([number; 32]);
+        for number in 0..100 {
+            outstanding.put(key(number), challenge(number), UnixTime(30), UnixTime(0)).unwrap();
+        }
+        assert_eq!(outstanding.keys(), 100);
+        outstanding.put(key(200), challenge(200), UnixTime(180), UnixTime(149)).unwrap();
+        assert_eq!(outstanding.keys(), 101, "an answer that comes late is still told from a wrong one");
+        outstanding.put(key(200), challenge(201), UnixTime(300), UnixTime(270)).unwrap();
+        assert_eq!(outstanding.keys(), 1);
+        assert_eq!(outstanding.list(key(200), UnixTime(270)), [challenge(201)]);
     }
 
     #[test]

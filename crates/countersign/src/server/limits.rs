@@ -95,6 +95,14 @@ impl Limiters {
         RateFields::used_up(&self.policy, refusal)
     }
 
+    /// Bytes of all counts.
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        let all =
+            [&self.source, &self.key, &self.refused, &self.source_failures, &self.key_failures, &self.lines];
+        all.map(Limiter::bytes).iter().sum()
+    }
+
     /// A refused request on a protected route.
     pub(super) fn refused(&self, source: IpAddr, now_ms: u64) -> Result<(), Refusal> {
         limited(self.refused.hit(&source_network(source), now_ms), Scope::Refused)
@@ -173,7 +181,63 @@ pub fn source_network(source: IpAddr) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
+
+    /// A key that nobody has.
+    fn unknown(number: u32) -> LookupHash {
+        let mut bytes = [7; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        LookupHash::from_bytes(bytes)
+    }
+
+    /// What an attempt does with the limits when it fails.
+    fn fail(limiters: &Limiters, source: IpAddr, key: LookupHash, now: u64) -> Result<(), Refusal> {
+        limiters.request(source, now)?;
+        limiters.request_with_key(source, key, now)?;
+        limiters.may_try(source, Some(key), now)?;
+        limiters.failed(source, Some(key), now);
+        limiters.refused(source, now)?;
+        let _ = limiters.line(true, source, now);
+        Ok(())
+    }
+
+    #[test]
+    fn a_million_addresses_networks_and_unknown_keys_take_no_memory_and_lock_nobody_out() {
+        let limiters = Limiters::new(&Limits::default());
+        let empty = limiters.bytes();
+        assert_eq!(empty, 6 * 16 * 262_144);
+        let (guesser, key) = (IpAddr::from([192, 0, 2, 1]), unknown(u32::MAX));
+        while fail(&limiters, guesser, key, 0).is_ok() {}
+        for number in 0..1_000_000_u32 {
+            // In half a minute.
+            let now = u64::from(number) * 30 / 1_000;
+            let v4 = IpAddr::V4(Ipv4Addr::from(0x1400_0000 + number));
+            let v6 = IpAddr::V6(Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(number) << 64 | 1));
+            for source in [v4, v6] {
+                assert_eq!(fail(&limiters, source, unknown(number), now), Ok(()), "{source}");
+            }
+        }
+        assert_eq!(limiters.bytes(), empty);
+        let now = 30_000;
+        let neighbour = IpAddr::from([192, 0, 2, 2]);
+        assert_eq!(limiters.may_try(neighbour, Some(key), now), Ok(()), "the same key from another source");
+        assert_eq!(
+            limiters.may_try(guesser, Some(unknown(1)), now),
+            Ok(()),
+            "another key from the same source"
+        );
+        // Of twenty, ten have come back in half a minute.
+        for _ in 0..10 {
+            assert_eq!(fail(&limiters, guesser, key, now), Ok(()));
+        }
+        let locked_out = fail(&limiters, guesser, key, now);
+        assert!(
+            matches!(locked_out, Err(Refusal::RateLimited { scope: Scope::KeyFailures, .. })),
+            "{locked_out:?}"
+        );
+    }
 
     #[test]
     fn neighbours_in_a_64_are_one_source_and_mapped_addresses_are_ipv4() {
