@@ -4,8 +4,9 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
 use zeroize::Zeroizing;
+
+use crate::hkdf::Prk;
 
 /// Bytes of a nonce.
 pub const NONCE_LEN: usize = 12;
@@ -75,15 +76,7 @@ impl fmt::Debug for AeadKey {
 /// `HKDF-Expand(root, LP(label), 32)` with SHA-256 (RFC 5869, section 2.3).
 #[must_use]
 pub fn expand(root: &Zeroizing<[u8; 32]>, label: &str) -> Zeroizing<[u8; 32]> {
-    let info = crate::lp(&[label.as_bytes()]);
-    let mut output = Zeroizing::new([0; 32]);
-    let expanded = Prk::new_less_safe(HKDF_SHA256, root.as_slice())
-        .expand(&[&info], HKDF_SHA256)
-        .and_then(|okm| okm.fill(output.as_mut_slice()));
-    match expanded {
-        Ok(()) => output,
-        Err(_) => unreachable!("32 bytes are one block of HKDF-SHA256"),
-    }
+    Prk::new(root).expand(&crate::lp(&[label.as_bytes()]))
 }
 
 #[cfg(test)]

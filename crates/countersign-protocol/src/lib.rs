@@ -11,6 +11,7 @@
 //! | [`mac`] | HMAC-SHA256 with a prepared key, constant-time comparison, hex |
 //! | [`shared_secret`] | guide 1: challenge and signature, both roles |
 //! | [`api_key`] | guide 2: the API key is the HMAC key, both roles |
+//! | [`cs1`] | Countersign protocol 1: the mutual handshake, both roles, and its tickets |
 //! | [`token`] | the bearer token that both guides end in |
 //! | [`wire`] | JSON bodies and header fields, strict inwards, lenient towards strangers |
 //! | [`refusal`] | the exact reason why an attempt failed, for the audit trail |
@@ -25,14 +26,18 @@
 
 pub mod aead;
 pub mod api_key;
+mod candidates;
+pub mod cs1;
 mod encode;
 pub mod fingerprint;
+mod hkdf;
 pub mod identity;
 pub mod lookup;
 pub mod mac;
 mod malformed;
 pub mod problem;
 pub mod refusal;
+mod sealed;
 pub mod secret;
 pub mod shared_secret;
 mod time;

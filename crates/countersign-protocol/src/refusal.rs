@@ -46,6 +46,10 @@ pub enum Refusal {
     /// The key is known, but none of its challenges is waiting for an answer (never asked for, answered, or
     /// expired). Guide 2 only.
     NothingOutstanding,
+    /// `cs1`: the proof is right, and the handshake is bound to something else than what is configured.
+    WrongBinding,
+    /// `cs1`: the proof is right, and the ephemeral key is one of small order.
+    ZeroShare,
     /// The token was refused.
     Token(TokenError),
     /// The token's credential is not there any more.
@@ -117,6 +121,8 @@ impl Refusal {
             Self::WrongProfile => "wrong-profile",
             Self::WrongSignature => "wrong-signature",
             Self::NothingOutstanding => "nothing-outstanding",
+            Self::WrongBinding => "wrong-binding",
+            Self::ZeroShare => "zero-share",
             Self::Token(TokenError::Form) => "token-form",
             Self::Token(TokenError::Key) => "token-key",
             Self::Token(TokenError::Seal) => "token-seal",
@@ -151,6 +157,8 @@ impl Refusal {
                 | Self::OwnKey
                 | Self::WrongProfile
                 | Self::WrongSignature
+                | Self::WrongBinding
+                | Self::ZeroShare
                 | Self::NothingOutstanding
         )
     }
@@ -177,6 +185,8 @@ impl Refusal {
             | Self::OwnKey
             | Self::WrongProfile
             | Self::WrongSignature
+            | Self::WrongBinding
+            | Self::ZeroShare
             | Self::NothingOutstanding => Problem::AuthenticationFailed,
             Self::Token(_) | Self::TokenOrphaned | Self::TokensOff => Problem::SessionInvalid,
             Self::RateLimited { retry_after, .. } | Self::TooManyChallenges { retry_after } => {

@@ -7,22 +7,20 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-use crate::aead::{AeadKey, NONCE_LEN};
+use crate::aead::NONCE_LEN;
 use crate::identity::{CredentialId, ServiceName};
+use crate::sealed::{Fields, Purpose, SealingKeys};
 use crate::{UnixTime, lp};
 
 /// What every token of ours begins with.
 pub const PREFIX: &str = "csb.";
 /// The longest lifetime of a token, in seconds.
 pub const MAX_LIFETIME: u64 = 300;
-/// A key seals for this long (seconds) and opens for as long again.
-pub const KEY_LIFETIME: u64 = 12 * 60 * 60;
-/// No token of ours is longer.
-const MAX_LEN: usize = 512;
+pub use crate::sealed::KEY_LIFETIME;
+
+const PURPOSE: Purpose = Purpose { label: "token", prefix: PREFIX };
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,45 +53,25 @@ pub enum TokenError {
     Expired,
 }
 
-struct Generation {
-    kid: [u8; 8],
-    key: AeadKey,
-    since: UnixTime,
-}
-
-impl Generation {
-    fn new(random: &Zeroizing<[u8; 40]>, since: UnixTime) -> Self {
-        let mut kid = [0; 8];
-        let mut root = Zeroizing::new([0; 32]);
-        kid.iter_mut().chain(root.iter_mut()).zip(random.iter()).for_each(|(to, from)| *to = *from);
-        Self { kid, key: AeadKey::derive(&root, "token"), since }
-    }
-}
-
 /// The keys that seal and open one server's tokens: the current one and the one before.
-pub struct TokenKeys {
-    service: ServiceName,
-    current: Generation,
-    previous: Option<Generation>,
-}
+pub struct TokenKeys(SealingKeys);
 
 impl TokenKeys {
     /// A first key from 40 random bytes.
     #[must_use]
     pub fn new(service: ServiceName, random: &Zeroizing<[u8; 40]>, now: UnixTime) -> Self {
-        Self { service, current: Generation::new(random, now), previous: None }
+        Self(SealingKeys::new(PURPOSE, service, random, now))
     }
 
     /// Whether the current key has served its time.
     #[must_use]
     pub fn is_due(&self, now: UnixTime) -> bool {
-        now.since(self.current.since) >= KEY_LIFETIME
+        self.0.is_due(now)
     }
 
     /// Makes a new current key; the old one goes on opening.
     pub fn rotate(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
-        let old = std::mem::replace(&mut self.current, Generation::new(random, now));
-        self.previous = Some(old);
+        self.0.rotate(random, now);
     }
 
     /// Seals `claims` under the current key.
@@ -106,9 +84,7 @@ impl TokenKeys {
             &claims.issued.0.to_be_bytes(),
             &claims.expires.0.to_be_bytes(),
         ]);
-        let sealed = self.current.key.seal(nonce, &self.aad(&self.current), &plaintext);
-        let bytes = [self.current.kid.as_slice(), &sealed].concat();
-        Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+        self.0.seal(&plaintext, nonce)
     }
 
     /// Opens a token and checks its age. Whether its credential still lives is for the caller to ask.
@@ -116,24 +92,9 @@ impl TokenKeys {
     /// # Errors
     /// See [`TokenError`].
     pub fn open(&self, token: &str, now: UnixTime) -> Result<Claims, TokenError> {
-        let encoded = token.strip_prefix(PREFIX).ok_or(TokenError::Form)?;
-        if token.len() > MAX_LEN {
-            return Err(TokenError::Form);
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Form)?;
-        let (kid, sealed) = bytes.split_first_chunk::<8>().ok_or(TokenError::Form)?;
-        let generation = [Some(&self.current), self.previous.as_ref()]
-            .into_iter()
-            .flatten()
-            .find(|generation| generation.kid == *kid)
-            .ok_or(TokenError::Key)?;
-        let plaintext = generation.key.open(&self.aad(generation), sealed).map_err(|_| TokenError::Seal)?;
+        let plaintext = self.0.open(token)?;
         let claims = read_claims(&plaintext).ok_or(TokenError::Seal)?;
         if now >= claims.expires { Err(TokenError::Expired) } else { Ok(claims) }
-    }
-
-    fn aad(&self, generation: &Generation) -> Vec<u8> {
-        lp(&[b"token", self.service.as_str().as_bytes(), &generation.kid])
     }
 }
 
@@ -143,20 +104,14 @@ impl fmt::Debug for TokenKeys {
     }
 }
 
-fn read_claims(mut bytes: &[u8]) -> Option<Claims> {
-    let mut field = || {
-        let (length, rest) = bytes.split_first_chunk::<4>()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let (field, rest) = rest.split_at_checked(length)?;
-        bytes = rest;
-        Some(field)
-    };
-    let peer = std::str::from_utf8(field()?).ok()?.parse().ok()?;
-    let number = u32::from_be_bytes(field()?.try_into().ok()?);
-    let uid = field()?.try_into().ok()?;
-    let issued = UnixTime(u64::from_be_bytes(field()?.try_into().ok()?));
-    let expires = UnixTime(u64::from_be_bytes(field()?.try_into().ok()?));
-    bytes.is_empty().then_some(Claims { credential: CredentialId { peer, number }, uid, issued, expires })
+fn read_claims(bytes: &[u8]) -> Option<Claims> {
+    let mut fields = Fields::of(bytes);
+    let peer = fields.text()?.parse().ok()?;
+    let number = u32::from_be_bytes(fields.array()?);
+    let uid = fields.array()?;
+    let issued = UnixTime(u64::from_be_bytes(fields.array()?));
+    let expires = UnixTime(u64::from_be_bytes(fields.array()?));
+    fields.is_empty().then_some(Claims { credential: CredentialId { peer, number }, uid, issued, expires })
 }
 
 #[cfg(test)]

@@ -15,12 +15,15 @@ use zeroize::Zeroizing;
 
 #[test]
 fn every_folder_is_of_a_kind_that_is_tested() {
-    const KINDS: [&str; 10] = [
+    const KINDS: [&str; 13] = [
         "shared-secret/proof-",
         "shared-secret/challenge-",
         "api-key/proof-",
         "api-key/challenge-form",
         "api-key-form",
+        "cs1/handshake-",
+        "cs1/challenge-form",
+        "cs1/small-order",
         "secret-form",
         "service-name-form",
         "signature-form",

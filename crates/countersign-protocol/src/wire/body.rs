@@ -122,7 +122,7 @@ pub fn read_verify(body: &[u8]) -> Result<Verify, Refusal> {
     Ok(Verify { api_key, signature, challenge })
 }
 
-fn strict<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+pub(super) fn strict<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     if body.len() > MAX_BODY {
         return Err(Malformed::BodyTooLarge.into());
     }

@@ -1,6 +1,7 @@
 //! JSON bodies and header fields: strict towards callers, lenient towards strangers' servers.
 
 pub mod body;
+pub mod cs1;
 pub mod header;
 pub mod reply;
 pub mod www_authenticate;

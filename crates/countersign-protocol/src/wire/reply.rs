@@ -104,6 +104,11 @@ pub enum ReplyError {
         "the server's proof is wrong: it does not hold this pair's key and secret; nothing was sent to it. Compare fingerprints with its operator (`countersign peer show`)"
     )]
     ServerImpostor,
+    /// The pair is bound to the TLS connection, and this connection gives nothing to bind to.
+    #[error(
+        "this peer is bound to its TLS connection (tls-exporter), and the connection does not give an exporter: it needs TLS 1.3 from end to end, without a proxy that ends it"
+    )]
+    NoExporter,
     /// The token is not one that fits into a header (RFC 6750, section 2.1).
     #[error("the server's token is not of the form that RFC 6750 gives")]
     TokenForm,
@@ -189,7 +194,7 @@ pub(crate) fn session(answer: &Incoming<'_>) -> Result<Session, ReplyError> {
 }
 
 /// Reads a JSON object; serde would read a struct from an array as well.
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ReplyError> {
+pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ReplyError> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(ReplyError::NotJson);
     }

@@ -1,0 +1,36 @@
+//! Countersign protocol 1, the profile `cs1`: both sides prove that they hold the secret, and agree on keys that the
+//! secret alone does not give away later. `specs/cs1.md` is the text; section numbers here are its own.
+//!
+//! ```text
+//! M1 client → server   nonce, ephemeral key               client::start            → AwaitChallenge
+//! M2 server → client   challenge (nothing is stored)      Issuer::issue
+//! M3 client → server   the same, challenge, proof CP      AwaitChallenge::receive  → AwaitProof
+//! M4 server → client   ephemeral key, ticket, proof SP    server::verify → Unclaimed → Verified::accept
+//!                                                         AwaitProof::receive      → Established
+//! ```
+//! The client proves itself first: [`server::Verified`], which has no public constructor, is what it takes to make SP.
+//!
+//! | module | section | holds |
+//! |---|---|---|
+//! | `keys` | 2 | the keys of one direction of a pair, and of a session |
+//! | `transcript` | 3 | what both sides have said, as it goes into MACs |
+//! | `challenge` | 3 | the stateless challenge |
+//! | `ephemeral` | 3 | X25519 |
+//! | [`client`], [`server`] | 3.1, 3.2 | the states of both roles |
+//! | [`ticket`] | 4 | what the server keeps of a session, sealed, with the client |
+
+mod challenge;
+pub mod client;
+mod ephemeral;
+mod keys;
+pub mod server;
+pub mod ticket;
+mod transcript;
+
+pub use challenge::{Challenge, Issuer, NotAChallenge};
+pub use ephemeral::{Ephemeral, ZeroShare};
+pub use keys::{PairKeys, SessionKeys};
+pub use transcript::{Binding, Exporter, Hello};
+
+/// The longest life of a ticket, in seconds (CS-19).
+pub const MAX_TICKET_LIFETIME: u32 = 600;

@@ -1,0 +1,106 @@
+//! The ticket (section 4): what a server needs to know of a session, sealed, kept by the client.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::keys::SessionKeys;
+use super::transcript::Binding;
+use crate::aead::NONCE_LEN;
+use crate::identity::{CredentialId, ServiceName};
+use crate::sealed::{Fields, Purpose, SealingKeys};
+use crate::token::TokenError;
+use crate::{UnixTime, lp};
+
+/// What every ticket begins with where it is sent. In MACs it stands without it.
+pub const PREFIX: &str = "cst.";
+
+const PURPOSE: Purpose = Purpose { label: "ticket", prefix: PREFIX };
+
+/// A session as the server finds it in a ticket.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    /// The credential that authenticated.
+    pub credential: CredentialId,
+    /// That credential's unique id: one that is removed and added anew has another.
+    pub uid: [u8; 16],
+    /// The session's keys and id.
+    pub keys: SessionKeys,
+    /// When it was issued.
+    pub issued: UnixTime,
+    /// From here on it is refused.
+    pub expires: UnixTime,
+    /// What its requests are bound to.
+    pub binding: Binding,
+}
+
+/// The keys that seal and open one server's tickets: the current one and the one before.
+pub struct TicketKeys(SealingKeys);
+
+impl TicketKeys {
+    /// A first key from 40 random bytes.
+    #[must_use]
+    pub fn new(service: ServiceName, random: &Zeroizing<[u8; 40]>, now: UnixTime) -> Self {
+        Self(SealingKeys::new(PURPOSE, service, random, now))
+    }
+
+    /// Whether the current key has served its time (CS-20).
+    #[must_use]
+    pub fn is_due(&self, now: UnixTime) -> bool {
+        self.0.is_due(now)
+    }
+
+    /// Makes a new current key; the old one goes on opening.
+    pub fn rotate(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
+        self.0.rotate(random, now);
+    }
+
+    /// Seals under the current key.
+    #[must_use]
+    pub fn seal(&self, claims: &Claims, nonce: [u8; NONCE_LEN]) -> Zeroizing<String> {
+        let plaintext = Zeroizing::new(lp(&[
+            claims.credential.peer.as_str().as_bytes(),
+            &claims.credential.number.to_be_bytes(),
+            &claims.uid,
+            &claims.keys.id,
+            claims.keys.client_to_server.as_slice(),
+            claims.keys.server_to_client.as_slice(),
+            &claims.issued.0.to_be_bytes(),
+            &claims.expires.0.to_be_bytes(),
+            claims.binding.as_str().as_bytes(),
+        ]));
+        self.0.seal(&plaintext, nonce)
+    }
+
+    /// Opens a ticket and checks its age. Whether its credential still lives is for the caller to ask (CS-19).
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn open(&self, ticket: &str, now: UnixTime) -> Result<Claims, TokenError> {
+        let plaintext = self.0.open(ticket)?;
+        let claims = read(&plaintext).ok_or(TokenError::Seal)?;
+        if now >= claims.expires { Err(TokenError::Expired) } else { Ok(claims) }
+    }
+}
+
+impl fmt::Debug for TicketKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketKeys(…)")
+    }
+}
+
+fn read(bytes: &[u8]) -> Option<Claims> {
+    let mut fields = Fields::of(bytes);
+    let peer = fields.text()?.parse().ok()?;
+    let number = u32::from_be_bytes(fields.array()?);
+    let uid = fields.array()?;
+    let id = fields.array()?;
+    let client_to_server = Zeroizing::new(fields.array()?);
+    let server_to_client = Zeroizing::new(fields.array()?);
+    let issued = UnixTime(u64::from_be_bytes(fields.array()?));
+    let expires = UnixTime(u64::from_be_bytes(fields.array()?));
+    let binding = Binding::parse(fields.text()?)?;
+    let keys = SessionKeys { client_to_server, server_to_client, id };
+    let credential = CredentialId { peer, number };
+    fields.is_empty().then_some(Claims { credential, uid, keys, issued, expires, binding })
+}

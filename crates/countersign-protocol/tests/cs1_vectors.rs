@@ -1,0 +1,155 @@
+//! The vectors of `cs1`: both roles, byte for byte, against a generator that shares no code.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use countersign_protocol::cs1::client::{Credential, Randomness, start};
+use countersign_protocol::cs1::server::{self, Attempt, Candidate, Effort, Holders, Pair};
+use countersign_protocol::cs1::{Binding, Challenge, Ephemeral, Exporter, Issuer, PairKeys};
+use countersign_protocol::mac::MacKey;
+use countersign_protocol::secret::SharedSecret;
+use countersign_protocol::shared_secret::Lifetime;
+use countersign_protocol::wire::{Incoming, cs1 as wire};
+use countersign_protocol::{UnixTime, identity::ApiKey};
+use countersign_testkit::vectors::{Case, cases, list};
+use http::HeaderMap;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+#[derive(Debug)]
+struct Known {
+    keys: PairKeys,
+    binding: Binding,
+}
+
+impl Candidate for Known {
+    fn mac_key(&self) -> &MacKey {
+        self.keys.mac_key()
+    }
+}
+
+impl Pair for Known {
+    fn keys(&self) -> &PairKeys {
+        &self.keys
+    }
+
+    fn binding(&self) -> Binding {
+        self.binding
+    }
+}
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+fn incoming<'a>(headers: &'a HeaderMap, body: &'a str) -> Incoming<'a> {
+    Incoming { status: 200, headers, body: body.as_bytes() }
+}
+
+#[test]
+fn both_roles_make_every_message_of_a_handshake_and_the_same_keys() {
+    for case in cases("cs1/handshake-") {
+        let secret: SharedSecret = case.text("secret").parse().unwrap();
+        let (client, server): (ApiKey, ApiKey) =
+            (case.text("client").parse().unwrap(), case.text("server").parse().unwrap());
+        let binding = Binding::parse(case.text("binding")).unwrap();
+        let exporter = (binding == Binding::TlsExporter)
+            .then(|| Exporter::new(Zeroizing::new(case.array("exporter_hex"))));
+        let credential = Credential::new(&secret, client.clone(), server.clone());
+        let random = Randomness {
+            nonce: case.array("cn_hex"),
+            ephemeral: Zeroizing::new(case.array("client_private_hex")),
+        };
+        let headers = HeaderMap::new();
+
+        // M1 and M2.
+        let (m1, waiting) = start(&credential, binding, &random);
+        assert_eq!(json(&m1.body), json(case.text("m1").as_bytes()), "{}", case.name);
+        let hello = wire::read_hello(&m1.body).unwrap();
+        let issuer = Issuer::new(&Zeroizing::new(case.array("kchal_hex")), Lifetime::default());
+        let now = UnixTime(case.number("t"));
+        let challenge = issuer.issue(&hello, now, case.array("ns_hex")).unwrap();
+        assert_eq!(challenge.as_str(), case.text("challenge"), "{}", case.name);
+
+        // M3.
+        let (m3, waiting) = waiting.receive(&incoming(&headers, case.text("m2")), exporter.as_ref()).unwrap();
+        assert_eq!(json(&m3.body), json(case.text("m3").as_bytes()), "{}", case.name);
+        let proof = wire::read_proof(&m3.body).unwrap();
+        let known = [Known { keys: PairKeys::derive(&secret, &client, &server), binding }];
+        let decoy = MacKey::new(&[0; 32]);
+        let attempt = Attempt {
+            hello: &proof.hello,
+            challenge: &proof.challenge,
+            proof: &proof.proof,
+            exporter: exporter.as_ref(),
+        };
+        let effort = Effort { macs: 1, decoy: &decoy };
+        let unclaimed = server::verify(&issuer, attempt, Holders::Live(&known), effort, now).unwrap();
+        let verified = unclaimed.claim(|_| Ok(())).unwrap();
+
+        // M4.
+        let mut sealed = None;
+        let seconds = u32::try_from(case.number("expiresIn")).unwrap();
+        let accepted = verified
+            .accept(&Zeroizing::new(case.array("server_private_hex")), seconds, |keys| {
+                sealed = Some(keys);
+                Zeroizing::new(format!("cst.{}", case.text("ticket")))
+            })
+            .unwrap();
+        assert_eq!(json(&wire::write_accepted(&accepted)), json(case.text("m4").as_bytes()), "{}", case.name);
+        let established = waiting.receive(&incoming(&headers, case.text("m4"))).unwrap();
+        assert_eq!((established.seconds, established.time), (seconds, now));
+        for keys in [&established.keys, &sealed.unwrap()] {
+            assert_eq!(*keys.client_to_server, case.array("c2s_hex"), "{}", case.name);
+            assert_eq!(*keys.server_to_client, case.array("s2c_hex"), "{}", case.name);
+            assert_eq!(keys.id, case.array("sid_hex"), "{}", case.name);
+            let connection = Exporter::new(Zeroizing::new(case.array("connection_hex")));
+            let bound = keys.on_connection(&connection);
+            assert_eq!(*bound.client_to_server, case.array("connection_c2s_hex"), "{}", case.name);
+            assert_eq!(*bound.server_to_client, case.array("connection_s2c_hex"), "{}", case.name);
+        }
+        agrees_with_its_intermediates(&case);
+    }
+}
+
+/// What goes into each MAC, byte for byte, as the vector says it.
+fn agrees_with_its_intermediates(case: &Case) {
+    let transcript = case.bytes("transcript_hex");
+    let mac = |key: &str, parts: &[&[u8]]| MacKey::new(&case.bytes(key)).mac(parts);
+    let cp = mac("kcp_hex", &[b"\0\0\0\x02CP", &transcript]);
+    assert_eq!(cp.as_bytes(), &case.array("cp_hex"), "{}", case.name);
+    let sp = mac("ksp_hex", &[&case.bytes("sp_message_hex")]);
+    assert_eq!(sp.as_bytes(), &case.array("sp_hex"), "{}", case.name);
+    let es = mac("kdh_hex", &[&case.bytes("z_hex")]);
+    assert_eq!(es.as_bytes(), &case.array("es_hex"), "{}", case.name);
+}
+
+#[test]
+fn exchanged_roles_share_no_key() {
+    let of = |name: &str| cases(name).remove(0);
+    let (one, other) = (of("cs1/handshake-plain"), of("cs1/handshake-reversed"));
+    assert_eq!((one.text("secret"), one.text("client")), (other.text("secret"), other.text("server")));
+    for key in ["kcp_hex", "ksp_hex", "kdh_hex", "kreq_hex", "krsp_hex", "krot_hex", "c2s_hex", "s2c_hex"] {
+        for of_other in ["kcp_hex", "ksp_hex", "kdh_hex", "kreq_hex", "krsp_hex", "krot_hex"] {
+            assert_ne!(one.text(key), other.text(of_other), "{key} {of_other}");
+        }
+    }
+}
+
+#[test]
+fn only_what_has_the_form_of_a_challenge_is_answered() {
+    for case in list("cs1/challenge-form") {
+        let taken = case.text("value").parse::<Challenge>();
+        assert_eq!(taken.is_ok(), case.flag("accept"), "{}", case.name);
+        if let Ok(challenge) = taken {
+            assert_eq!(challenge.as_str(), case.text("value"));
+        }
+    }
+}
+
+#[test]
+fn shares_of_small_order_give_no_key() {
+    for case in list("cs1/small-order") {
+        let agreed = Ephemeral::new(&Zeroizing::new([7; 32])).agree(&case.array("share_hex"));
+        assert_eq!(agreed.is_ok(), case.flag("accept"), "{}", case.name);
+    }
+}

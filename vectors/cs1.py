@@ -1,0 +1,187 @@
+"""The vectors of the profile `cs1` (specs/cs1.md), for generate.py. Standard library only; X25519 as RFC 7748 writes it."""
+
+import base64
+import hashlib
+import hmac
+import json
+import struct
+
+P = 2 ** 255 - 19
+
+
+def x25519(scalar, point):
+    """RFC 7748, section 5. Not in constant time: these keys are published."""
+    k = bytearray(scalar)
+    k[0] &= 248
+    k[31] = (k[31] & 127) | 64
+    k = int.from_bytes(k, "little")
+    x1 = int.from_bytes(point, "little") % 2 ** 255 % P
+    x2, z2, x3, z3, swap = 1, 0, x1, 1, 0
+    for t in reversed(range(255)):
+        bit = k >> t & 1
+        if swap ^ bit:
+            x2, x3, z2, z3 = x3, x2, z3, z2
+        swap = bit
+        a, b = (x2 + z2) % P, (x2 - z2) % P
+        aa, bb = a * a % P, b * b % P
+        e = (aa - bb) % P
+        da, cb = (x3 - z3) * a % P, (x3 + z3) * b % P
+        x3, z3 = (da + cb) ** 2 % P, x1 * (da - cb) ** 2 % P
+        x2, z2 = aa * bb % P, e * (aa + 121665 * e) % P
+    if swap:
+        x2, z2 = x3, z3
+    return (x2 * pow(z2, P - 2, P) % P).to_bytes(32, "little")
+
+
+BASE = (9).to_bytes(32, "little")
+
+
+def mac(key, message):
+    return hmac.new(key, message, hashlib.sha256).digest()
+
+
+def expand(key, info, length=32):
+    """HKDF-Expand (RFC 5869, section 2.3)."""
+    out, block = b"", b""
+    counter = 1
+    while len(out) < length:
+        block = mac(key, block + info + bytes([counter]))
+        out += block
+        counter += 1
+    return out[:length]
+
+
+def lp(*fields):
+    return b"".join(struct.pack(">I", len(field)) + field for field in fields)
+
+
+def b64u(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def pair_keys(secret, client, server):
+    prk = mac(b"countersign/1", secret.encode())
+    kd = expand(prk, lp(b"dir", client.encode(), server.encode()))
+    keys = {name: expand(kd, lp(name.encode())) for name in ("cp", "sp", "dh", "req", "rsp", "rot")}
+    return prk, kd, keys
+
+
+def handshake(note, secret, client, server, binding, t, seconds, fixed):
+    """One handshake with every value on the way. `fixed(label, count)` gives reproducible bytes."""
+    exporter = fixed("exporter", 32) if binding == "tls-exporter" else b""
+    client_private, server_private = fixed("client private", 32), fixed("server private", 32)
+    cn, ns, kchal = fixed("cn", 32), fixed("ns", 32), fixed("kchal", 32)
+    ce, se = x25519(client_private, BASE), x25519(server_private, BASE)
+    ts = str(t)
+    hello = lp(client.encode(), server.encode(), cn, ce, binding.encode())
+    challenge_message = lp(b"ch", b"cs1") + hello + lp(ts.encode(), ns)
+    challenge = ts + "." + b64u(ns + mac(kchal, challenge_message)[:16])
+    prk, kd, keys = pair_keys(secret, client, server)
+    transcript = lp(b"countersign/1 cs1") + hello + lp(exporter, challenge.encode())
+    cp = mac(keys["cp"], lp(b"CP") + transcript)
+    z = x25519(client_private, se)
+    assert z == x25519(server_private, ce) and any(z)
+    ticket = b64u(fixed("ticket", 250))
+    sp_message = lp(b"SP") + transcript + lp(cp, se, ticket.encode()) + struct.pack(">I", seconds)
+    sp = mac(keys["sp"], sp_message)
+    es = mac(keys["dh"], z)
+    th = hashlib.sha256(transcript + lp(cp, se)).digest()
+    c2s, s2c = expand(es, lp(b"c2s", th)), expand(es, lp(b"s2c", th))
+    m1 = {"protocol": "cs1", "apiKey": client, "peerKey": server, "nonce": b64u(cn), "ephemeral": b64u(ce),
+          "binding": binding}
+    connection = fixed("exporter of another connection", 32)
+    values = {
+        "kchal": kchal, "cn": cn, "client_private": client_private, "ce": ce, "ns": ns, "exporter": exporter,
+        "challenge_message": challenge_message, "prk": prk, "kd": kd,
+        **{"k" + name: key for name, key in keys.items()},
+        "transcript": transcript, "cp": cp, "server_private": server_private, "se": se, "z": z,
+        "sp_message": sp_message, "sp": sp, "es": es, "th": th, "c2s": c2s, "s2c": s2c,
+        "sid": expand(es, lp(b"sid", th), 16),
+        "connection": connection,
+        "connection_c2s": expand(c2s, lp(b"conn", connection)),
+        "connection_s2c": expand(s2c, lp(b"conn", connection)),
+    }
+    return {
+        "note": note, "secret": secret, "client": client, "server": server, "binding": binding, "t": t,
+        "challenge": challenge, "ticket": ticket, "expiresIn": seconds,
+        **{name + "_hex": value.hex() for name, value in values.items()},
+        "m1": json.dumps(m1),
+        "m2": json.dumps({"challenge": challenge, "expiresIn": 30}),
+        "m3": json.dumps({**m1, "challenge": challenge, "signedChallenge": b64u(cp)}),
+        "m4": json.dumps({"authenticated": True, "ephemeral": b64u(se), "ticket": "cst." + ticket,
+                          "expiresIn": seconds, "serverProof": b64u(sp)}),
+    }
+
+
+# Points of small order and their non-canonical forms: the result is all zero whatever the private key (RFC 7748,
+# section 6.1).
+SMALL_ORDER = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+
+
+def small_order(fixed):
+    private = fixed("client private", 32)
+    cases = []
+    for share in SMALL_ORDER:
+        assert not any(x25519(private, bytes.fromhex(share))), share
+        cases.append({"share_hex": share, "accept": False, "why": "of small order"})
+    good = x25519(fixed("server private", 32), BASE)
+    cases.append({"share_hex": good.hex(), "accept": True, "why": "an ordinary share"})
+    return cases
+
+
+def challenge_form():
+    good = "1800000000." + b64u(bytes(range(48)))
+    cases = [
+        (good, True, "48 bytes"),
+        ("1800000000." + "A" * 16, True, "the shortest"),
+        ("1800000000." + "_-" * 64, True, "the longest"),
+        ("1800000000." + "A" * 15, False, "too short"),
+        ("1800000000." + "A" * 129, False, "too long"),
+        ("0800000000." + "A" * 64, False, "a leading zero"),
+        ("180000000." + "A" * 64, False, "nine digits"),
+        ("18000000000." + "A" * 64, False, "eleven digits"),
+        ("1800000000" + "A" * 64, False, "no dot"),
+        ("1800000000.." + "A" * 63, False, "two dots"),
+        ("1800000000." + "A" * 63 + "=", False, "padding"),
+        ("1800000000." + "A" * 63 + "+", False, "the other base64"),
+        ("1800000000." + "A" * 63 + "\n", False, "a line end"),
+        (" " + good, False, "a space"),
+        ("+800000000." + "A" * 64, False, "a sign"),
+        ("GET /admin", False, "something else"),
+        ("", False, "nothing"),
+        ("AAAAAAAAAAAAAAAAAAAAAA==", False, "a challenge of guide 1"),
+    ]
+    return [{"value": value, "accept": accept, "why": why} for value, accept, why in cases]
+
+
+def vectors(fixed_bytes, generated, base64_text):
+    """Name of the folder and content, for generate.py."""
+    client, server = generated("csk_", "cs1 client", 16), generated("csk_", "cs1 server", 16)
+    secret = generated("css_", "cs1 secret", 32)
+
+    def fixed(case):
+        return lambda label, count: fixed_bytes(f"cs1/{case}/{label}", count)
+
+    return {
+        "cs1/handshake-plain": handshake(
+            "a handshake that is bound to nothing", secret, client, server, "none", 1800000000, 600, fixed("plain")),
+        "cs1/handshake-reversed": handshake(
+            "the same two services with roles exchanged: every key is another one", secret, server, client, "none",
+            1800000000, 600, fixed("plain")),
+        "cs1/handshake-exporter": handshake(
+            "bound to its TLS connection", secret, client, server, "tls-exporter", 1800000077, 1, fixed("exporter")),
+        "cs1/handshake-openssl-secret": handshake(
+            "a secret from `openssl rand -base64 32`, which is not decoded; keys of the shortest and longest form",
+            base64_text("cs1 openssl", 32), "A" * 15 + "~", "+/=._~-" * 18 + "ab", "none", 9999999999, 300,
+            fixed("openssl")),
+        "cs1/challenge-form": challenge_form(),
+        "cs1/small-order": small_order(fixed("small order")),
+    }
