@@ -125,6 +125,12 @@ impl Digests {
         if digests.is_empty() { Err(DigestError::NoAlgorithm) } else { Ok(Self(digests)) }
     }
 
+    /// What is claimed under this algorithm.
+    #[must_use]
+    pub fn get(&self, algorithm: DigestAlgorithm) -> Option<&[u8]> {
+        self.0.iter().find(|(one, _)| *one == algorithm).map(|(_, digest)| digest.as_slice())
+    }
+
     /// Hashers for content that comes in pieces, one for each digest.
     #[must_use]
     pub fn hashers(&self) -> Vec<Hasher> {

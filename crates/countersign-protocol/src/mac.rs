@@ -21,6 +21,12 @@ impl MacKey {
         }
     }
 
+    /// Begins a MAC over a message that comes in pieces.
+    #[must_use]
+    pub fn begin(&self) -> MacStream {
+        MacStream(self.0.clone())
+    }
+
     /// The MAC of all `parts`, one after the other.
     #[must_use]
     pub fn mac(&self, parts: &[&[u8]]) -> Tag {
@@ -35,6 +41,28 @@ impl MacKey {
 impl fmt::Debug for MacKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MacKey(…)")
+    }
+}
+
+/// A MAC of which the last piece is still to come. Nothing is kept of the pieces.
+pub struct MacStream(Hmac<Sha256>);
+
+impl MacStream {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The MAC.
+    #[must_use]
+    pub fn finish(self) -> Tag {
+        Tag(self.0.finalize().into_bytes().into())
+    }
+}
+
+impl fmt::Debug for MacStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacStream(…)")
     }
 }
 

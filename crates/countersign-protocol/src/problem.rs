@@ -36,6 +36,16 @@ pub enum Problem {
     AuthenticationFailed,
     /// 401: the token is not good (any more).
     SessionInvalid,
+    /// 401: the signature fields of a request have not the form of the profile.
+    SignatureMalformed,
+    /// 401: something that is in the request has to be covered by the signature.
+    Uncovered(&'static str),
+    /// 401: signed outside of the window of time.
+    ClockSkew,
+    /// 401: the signature was used.
+    RequestReplayed,
+    /// 401: the content is not the one that was signed.
+    DigestMismatch,
     /// 404: no such path on this listener.
     NotFound,
     /// 405: the endpoints take POST only.
@@ -71,6 +81,11 @@ impl Problem {
             Self::ChallengeUsed => "challenge-used",
             Self::AuthenticationFailed => "authentication-failed",
             Self::SessionInvalid => "session-invalid",
+            Self::SignatureMalformed => "signature-malformed",
+            Self::Uncovered(_) => "missing-component",
+            Self::ClockSkew => "clock-skew",
+            Self::RequestReplayed => "request-replayed",
+            Self::DigestMismatch => "digest-mismatch",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::MethodNotForwarded => "method-not-forwarded",
@@ -93,6 +108,11 @@ impl Problem {
             | Self::ChallengeInvalid
             | Self::ChallengeUsed
             | Self::AuthenticationFailed
+            | Self::SignatureMalformed
+            | Self::Uncovered(_)
+            | Self::ClockSkew
+            | Self::RequestReplayed
+            | Self::DigestMismatch
             | Self::SessionInvalid => 401,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
@@ -125,6 +145,13 @@ impl Problem {
                 "Check API key, secret and profile with the operator of this service, who finds the exact reason under this request id"
             }
             Self::SessionInvalid => "Authenticate again: the token is not valid here and now",
+            Self::SignatureMalformed => {
+                "Sign as the profile cs1 says: one signature `cs`, with created, expires, nonce, keyid and tag"
+            }
+            Self::Uncovered(_) => "Cover what the profile cs1 says has to be covered",
+            Self::ClockSkew => "Take the time from the handshake, and sign for at most 60 seconds",
+            Self::RequestReplayed => "Sign each request anew: this signature has been used",
+            Self::DigestMismatch => "Send the content that was signed: Content-Digest does not match it",
             Self::NotFound => "Check the path",
             Self::MethodNotAllowed => "Use POST",
             Self::MethodNotForwarded => "Use another method: CONNECT and TRACE are not forwarded",
@@ -141,6 +168,7 @@ impl Problem {
         match self {
             Self::Malformed(malformed) => Some(malformed.to_string()),
             Self::MissingComponent(name) => Some(format!("{name} is missing")),
+            Self::Uncovered(name) => Some(format!("{name} is in the request or covered, and not both")),
             _ => None,
         }
     }

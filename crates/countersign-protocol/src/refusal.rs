@@ -50,6 +50,18 @@ pub enum Refusal {
     WrongBinding,
     /// `cs1`: the proof is right, and the ephemeral key is one of small order.
     ZeroShare,
+    /// `cs1`: the signature fields have not the form that the profile gives them.
+    SignatureForm,
+    /// `cs1`: this is in the message and not covered, or covered and not in the message.
+    Uncovered(&'static str),
+    /// `cs1`: signed too long ago, or ahead, or for too long.
+    ClockSkew,
+    /// `cs1`: the signature is right, and has been seen before.
+    RequestReplayed,
+    /// `cs1`: the content is not the one that was signed.
+    DigestMismatch,
+    /// `cs1`: the ticket was refused.
+    Ticket(TokenError),
     /// The token was refused.
     Token(TokenError),
     /// The token's credential is not there any more.
@@ -123,6 +135,15 @@ impl Refusal {
             Self::NothingOutstanding => "nothing-outstanding",
             Self::WrongBinding => "wrong-binding",
             Self::ZeroShare => "zero-share",
+            Self::SignatureForm => "signature-form",
+            Self::Uncovered(_) => "uncovered",
+            Self::ClockSkew => "clock-skew",
+            Self::RequestReplayed => "request-replayed",
+            Self::DigestMismatch => "digest-mismatch",
+            Self::Ticket(TokenError::Form) => "ticket-form",
+            Self::Ticket(TokenError::Key) => "ticket-key",
+            Self::Ticket(TokenError::Seal) => "ticket-seal",
+            Self::Ticket(TokenError::Expired) => "ticket-expired",
             Self::Token(TokenError::Form) => "token-form",
             Self::Token(TokenError::Key) => "token-key",
             Self::Token(TokenError::Seal) => "token-seal",
@@ -159,6 +180,8 @@ impl Refusal {
                 | Self::WrongSignature
                 | Self::WrongBinding
                 | Self::ZeroShare
+                | Self::RequestReplayed
+                | Self::DigestMismatch
                 | Self::NothingOutstanding
         )
     }
@@ -188,7 +211,14 @@ impl Refusal {
             | Self::WrongBinding
             | Self::ZeroShare
             | Self::NothingOutstanding => Problem::AuthenticationFailed,
-            Self::Token(_) | Self::TokenOrphaned | Self::TokensOff => Problem::SessionInvalid,
+            Self::SignatureForm => Problem::SignatureMalformed,
+            Self::Uncovered(name) => Problem::Uncovered(name),
+            Self::ClockSkew => Problem::ClockSkew,
+            Self::RequestReplayed => Problem::RequestReplayed,
+            Self::DigestMismatch => Problem::DigestMismatch,
+            Self::Token(_) | Self::Ticket(_) | Self::TokenOrphaned | Self::TokensOff => {
+                Problem::SessionInvalid
+            }
             Self::RateLimited { retry_after, .. } | Self::TooManyChallenges { retry_after } => {
                 Problem::RateLimited { retry_after: *retry_after }
             }
@@ -202,6 +232,7 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::Malformed(malformed) => write!(f, "malformed: {malformed}"),
             Self::MissingHeader(name) => write!(f, "missing-header: {name}"),
+            Self::Uncovered(name) => write!(f, "uncovered: {name}"),
             other => f.write_str(other.code()),
         }
     }

@@ -18,11 +18,19 @@
 //! | `ephemeral` | 3 | X25519 |
 //! | [`client`], [`server`] | 3.1, 3.2 | the states of both roles |
 //! | [`ticket`] | 4 | what the server keeps of a session, sealed, with the client |
+//! | [`request`], [`response`] | 5, 7 | signing and verifying messages |
+//! | `fields`, `scan` | 5, 7 | what has to be covered; reading the signature fields without allocating |
+//! | [`content`] | 5, 8 | what the content has to be |
 
 mod challenge;
 pub mod client;
+pub mod content;
 mod ephemeral;
+mod fields;
 mod keys;
+pub mod request;
+pub mod response;
+mod scan;
 pub mod server;
 pub mod ticket;
 mod transcript;

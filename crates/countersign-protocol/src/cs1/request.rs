@@ -1,0 +1,312 @@
+//! Signed requests (section 5).
+
+use http::{HeaderMap, HeaderValue};
+use subtle::ConstantTimeEq as _;
+
+use super::content::{self, ContentRule};
+use super::fields::{self, OF_REQUESTS, Sink};
+use super::scan::{self, MAX_COMPONENTS, Scanned};
+use crate::UnixTime;
+use crate::mac::{MacKey, Tag, encode_hex};
+use crate::refusal::Refusal;
+
+/// What the `tag` parameter says.
+pub const TAG: &str = "countersign";
+/// For how long a signature can be good at most, in seconds (CS-25).
+pub const MAX_WINDOW: u64 = 60;
+/// How far ahead of our clock a signature may be dated, in seconds (CS-25). As much longer its nonce is remembered.
+pub const AHEAD: u64 = 5;
+
+/// A request as it is signed. Both sides have to agree on it: see CS-28.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestParts<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The authority under which the server is reached, in lower case and without the scheme's default port.
+    pub authority: &'a str,
+    /// The path as it is sent, not decoded. An empty one counts as `/`.
+    pub path: &'a str,
+    /// What comes after the first `?`. `None` and an empty one are the same.
+    pub query: Option<&'a str>,
+    /// The fields.
+    pub fields: &'a HeaderMap,
+}
+
+impl<'a> RequestParts<'a> {
+    fn path(&self) -> &'a str {
+        if self.path.is_empty() { "/" } else { self.path }
+    }
+
+    /// Writes the value of a derived component of the profile; `None` if it is another name.
+    pub(super) fn derived(&self, name: &str, out: &mut impl Sink) -> Option<()> {
+        match name {
+            "@method" => out.put(self.method.as_bytes()),
+            "@authority" => out.put(self.authority.as_bytes()),
+            "@path" => out.put(self.path().as_bytes()),
+            "@query" => {
+                out.put(b"?");
+                out.put(self.query.unwrap_or_default().as_bytes());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// A line end in a value would make one line of the signature base pass as two. (No HTTP parser lets one through.)
+    fn is_clean(&self) -> bool {
+        let texts = [self.method, self.authority, self.path, self.query.unwrap_or_default()];
+        texts.iter().all(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
+    }
+}
+
+/// The derived components, in the order in which we sign them. All are always covered.
+pub(super) const DERIVED: [&str; 4] = ["@method", "@authority", "@path", "@query"];
+
+/// A request's signature as it came: read, and not verified.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimed<'a> {
+    scanned: Scanned<'a>,
+    created: u64,
+    expires: u64,
+    nonce: &'a str,
+    ticket: &'a str,
+}
+
+impl<'a> Claimed<'a> {
+    /// Reads the signature of a request; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`Refusal::SignatureForm`] (CS-23).
+    pub fn read(fields: &'a HeaderMap) -> Result<Option<Self>, Refusal> {
+        let Some(scanned) = scan::scan(fields).map_err(|()| Refusal::SignatureForm)? else { return Ok(None) };
+        let Scanned { created: Some(created), expires: Some(expires), nonce: Some(nonce), .. } = scanned
+        else {
+            return Err(Refusal::SignatureForm);
+        };
+        let (Some(ticket), Some(TAG)) = (scanned.keyid, scanned.tag) else {
+            return Err(Refusal::SignatureForm);
+        };
+        if !is_nonce(nonce) {
+            return Err(Refusal::SignatureForm);
+        }
+        Ok(Some(Self { scanned, created, expires, nonce, ticket }))
+    }
+
+    /// The ticket, with its prefix: it names the key.
+    #[must_use]
+    pub const fn ticket(&self) -> &'a str {
+        self.ticket
+    }
+
+    /// Verifies it under the session's key: coverage, then the MAC, then the time.
+    ///
+    /// # Errors
+    /// [`Refusal::SignatureForm`], [`Refusal::Uncovered`], [`Refusal::WrongSignature`], [`Refusal::ClockSkew`].
+    pub fn verify(
+        &self,
+        key: &MacKey,
+        parts: &RequestParts<'_>,
+        now: UnixTime,
+    ) -> Result<Unclaimed<'a>, Refusal> {
+        if !parts.is_clean() {
+            return Err(Refusal::SignatureForm);
+        }
+        let mut mac = key.begin();
+        let covered = self.base(parts, &mut mac)?;
+        if let Some(name) =
+            fields::first(&OF_REQUESTS, fields::present(&OF_REQUESTS, parts.fields) & !covered)
+        {
+            return Err(Refusal::Uncovered(name));
+        }
+        if !bool::from(mac.finish().ct_eq(&self.scanned.signature)) {
+            return Err(Refusal::WrongSignature);
+        }
+        // Told only to who signed rightly.
+        let in_time = self.created <= now.0.saturating_add(AHEAD)
+            && now.0 < self.expires
+            && self.expires <= self.created.saturating_add(MAX_WINDOW);
+        if !in_time {
+            return Err(Refusal::ClockSkew);
+        }
+        let content = content::rule(parts.fields)?;
+        Ok(Unclaimed { nonce: self.nonce, until: UnixTime(self.expires).plus(AHEAD), content })
+    }
+
+    /// Writes the signature base, and gives what of [`OF_REQUESTS`] is covered.
+    fn base(&self, parts: &RequestParts<'_>, out: &mut impl Sink) -> Result<u32, Refusal> {
+        let (mut derived, mut covered) = (0_u8, 0_u32);
+        let mut others = [""; MAX_COMPONENTS];
+        for (count, component) in self.scanned.components().enumerate() {
+            let (name, parameters) = component.map_err(|()| Refusal::SignatureForm)?;
+            if !parameters.is_empty() || count >= MAX_COMPONENTS {
+                return Err(Refusal::SignatureForm);
+            }
+            out.put(b"\"");
+            out.put(name.as_bytes());
+            out.put(b"\": ");
+            if let Some(place) = DERIVED.iter().position(|one| *one == name) {
+                if derived & 1 << place != 0 {
+                    return Err(Refusal::SignatureForm);
+                }
+                derived |= 1 << place;
+                parts.derived(name, out).ok_or(Refusal::SignatureForm)?;
+            } else if let Some(place) = fields::place(&OF_REQUESTS, name) {
+                if covered & 1 << place != 0 {
+                    return Err(Refusal::SignatureForm);
+                }
+                covered |= 1 << place;
+                let shown = OF_REQUESTS.get(place).copied().unwrap_or_default();
+                fields::value(parts.fields, name, out).ok_or(Refusal::Uncovered(shown))?;
+            } else {
+                let before = others.get(..count).unwrap_or_default();
+                if name.starts_with('@') || !is_field_name(name) || before.contains(&name) {
+                    return Err(Refusal::SignatureForm);
+                }
+                if let Some(slot) = others.get_mut(count) {
+                    *slot = name;
+                }
+                fields::value(parts.fields, name, out).ok_or(Refusal::Uncovered("a covered field"))?;
+            }
+            out.put(b"\n");
+        }
+        if let Some((_, name)) = DERIVED.iter().enumerate().find(|(place, _)| derived & 1 << place == 0) {
+            return Err(Refusal::Uncovered(name));
+        }
+        out.put(b"\"@signature-params\": ");
+        out.put(self.scanned.params.as_bytes());
+        Ok(covered)
+    }
+}
+
+/// A signature that is right and in time; whether it was used before is still to be asked.
+#[derive(Debug)]
+#[must_use = "claim the nonce, or the request can be sent again"]
+pub struct Unclaimed<'a> {
+    nonce: &'a str,
+    until: UnixTime,
+    content: ContentRule,
+}
+
+/// That a request was signed with the session's key, in time and for the first time. Made only by [`Unclaimed::claim`].
+/// Its content is still to be checked.
+#[derive(Debug)]
+pub struct Verified(ContentRule);
+
+impl Unclaimed<'_> {
+    /// Burns the nonce of the session (CS-26). `claim` gets it, and until when it has to be remembered, and must be
+    /// atomic: of many requests with one nonce exactly one gets `Ok`.
+    ///
+    /// # Errors
+    /// What `claim` says: [`Refusal::RequestReplayed`], or that the replay log cannot take it.
+    pub fn claim(
+        self,
+        claim: impl FnOnce(&str, UnixTime) -> Result<(), Refusal>,
+    ) -> Result<Verified, Refusal> {
+        claim(self.nonce, self.until)?;
+        Ok(Verified(self.content))
+    }
+}
+
+impl Verified {
+    /// What the content has to be.
+    #[must_use]
+    pub const fn content(&self) -> &ContentRule {
+        &self.0
+    }
+}
+
+/// What has to be added to a request.
+#[derive(Clone, Debug)]
+pub struct Instructions {
+    /// `Signature-Input`
+    pub signature_input: HeaderValue,
+    /// `Signature`
+    pub signature: HeaderValue,
+}
+
+/// With what and for how long a request is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Signing<'a> {
+    /// The key for requests.
+    pub key: &'a MacKey,
+    /// The ticket, with its prefix.
+    pub ticket: &'a str,
+    /// The server's time, as far as the handshake told it (CS-30).
+    pub now: UnixTime,
+    /// For how many seconds it is good, at most [`MAX_WINDOW`].
+    pub window: u64,
+    /// 16 random bytes.
+    pub nonce: [u8; 16],
+}
+
+/// Signs a request: covers what the profile says, and nothing else. A request with content has its `Content-Digest`
+/// already.
+///
+/// # Errors
+/// [`Refusal::Uncovered`] if a field cannot be covered because it holds bytes outside of ASCII;
+/// [`Refusal::SignatureForm`] if the target is none, or the request is signed already.
+pub fn sign(signing: &Signing<'_>, parts: &RequestParts<'_>) -> Result<Instructions, Refusal> {
+    use std::fmt::Write as _;
+    if !parts.is_clean()
+        || parts.fields.contains_key("signature-input")
+        || parts.fields.contains_key("signature")
+    {
+        return Err(Refusal::SignatureForm);
+    }
+    let Signing { key, ticket, now, window, nonce } = *signing;
+    let mut mac = key.begin();
+    let mut input = String::with_capacity(512);
+    input.push_str("cs=(");
+    let line = |name: &str, input: &mut String, mac: &mut crate::mac::MacStream| {
+        if !input.ends_with('(') {
+            input.push(' ');
+        }
+        let from = input.len();
+        input.push('"');
+        input.push_str(name);
+        input.push('"');
+        mac.put(input.get(from..).unwrap_or_default().as_bytes());
+        mac.put(b": ");
+    };
+    for name in DERIVED {
+        line(name, &mut input, &mut mac);
+        let _ = parts.derived(name, &mut mac);
+        mac.put(b"\n");
+    }
+    let present = fields::present(&OF_REQUESTS, parts.fields);
+    for (place, name) in OF_REQUESTS.iter().enumerate() {
+        if present & 1 << place != 0 {
+            line(name, &mut input, &mut mac);
+            fields::value(parts.fields, name, &mut mac).ok_or(Refusal::Uncovered(name))?;
+            mac.put(b"\n");
+        }
+    }
+    let (created, expires) = (now.0, now.0.saturating_add(window.clamp(1, MAX_WINDOW)));
+    let nonce = encode_hex(&nonce);
+    let _ = write!(
+        input,
+        ");created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{ticket}\";tag=\"{TAG}\""
+    );
+    mac.put(b"\"@signature-params\": ");
+    mac.put(input.get(3..).unwrap_or_default().as_bytes());
+    instructions(&input, &mac.finish())
+}
+
+pub(super) fn instructions(input: &str, tag: &Tag) -> Result<Instructions, Refusal> {
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Refusal::SignatureForm);
+    Ok(Instructions { signature_input: value(input)?, signature: value(&scan::write_mac(tag))? })
+}
+
+/// 16 to 128 of `A-Za-z0-9+/=_.~-` (CS-26).
+fn is_nonce(nonce: &str) -> bool {
+    (16..=128).contains(&nonce.len())
+        && nonce.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=_.~-".contains(&byte))
+}
+
+/// A field's name in lower case (RFC 9110, section 5.1).
+pub(super) fn is_field_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+        })
+}

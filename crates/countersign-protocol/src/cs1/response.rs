@@ -1,0 +1,208 @@
+//! Signed responses (section 7): bound to the one request that they answer.
+
+use http::HeaderMap;
+use subtle::ConstantTimeEq as _;
+
+use super::content::{self, ContentRule};
+use super::fields::{self, OF_RESPONSES, Sink};
+use super::request::{DERIVED, Instructions, RequestParts, TAG, instructions, is_field_name};
+use super::scan::{self, MAX_COMPONENTS, Scanned};
+use crate::UnixTime;
+use crate::mac::MacKey;
+use crate::refusal::Refusal;
+
+/// `;req`
+const REQ: &str = ";req";
+/// Of the two signature fields of the request.
+const REQ_KEY: &str = ";req;key=\"cs\"";
+/// `;bs`
+const BS: &str = ";bs";
+/// The fields with which the request was signed.
+const SIGNED: [&str; 2] = ["signature-input", "signature"];
+
+/// A response as it is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseParts<'a> {
+    /// The status code.
+    pub status: u16,
+    /// The fields.
+    pub fields: &'a HeaderMap,
+    /// The request that it answers, as it was signed: its signature is in its fields.
+    pub request: RequestParts<'a>,
+}
+
+impl ResponseParts<'_> {
+    fn status(&self, out: &mut impl Sink) {
+        let digit = |unit: u16| b'0' + u8::try_from(self.status / unit % 10).unwrap_or(0);
+        out.put(&[digit(100), digit(10), digit(1)]);
+    }
+
+    /// The value of a signature field of the request, as a member of a dictionary: what stands after `cs=`.
+    fn signed(&self, name: &str, out: &mut impl Sink) -> Option<()> {
+        let mut lines = self.request.fields.get_all(name).iter();
+        let (line, None) = (lines.next()?, lines.next()) else { return None };
+        out.put(line.as_bytes().strip_prefix(b"cs=")?);
+        Some(())
+    }
+
+    fn field(&self, name: &'static str, out: &mut impl Sink) -> Option<()> {
+        if name == "set-cookie" {
+            return fields::bytes(self.fields, &http::header::SET_COOKIE, out);
+        }
+        fields::value(self.fields, name, out)
+    }
+}
+
+/// How a field of [`OF_RESPONSES`] is covered.
+fn parameters(name: &str) -> &'static str {
+    if name == "set-cookie" { BS } else { "" }
+}
+
+/// A response that its server signed, for this request. Made only by [`verify`]. Its content is still to be checked.
+#[derive(Debug)]
+pub struct Verified(ContentRule);
+
+impl Verified {
+    /// What the content has to be.
+    #[must_use]
+    pub const fn content(&self) -> &ContentRule {
+        &self.0
+    }
+}
+
+/// Verifies a response under the session's key (CS-33, CS-35). A response that is not signed is not to be believed, whatever
+/// it says.
+///
+/// # Errors
+/// [`Refusal::SignatureForm`] also if there is no signature; [`Refusal::Uncovered`]; [`Refusal::WrongSignature`].
+pub fn verify(key: &MacKey, parts: &ResponseParts<'_>) -> Result<Verified, Refusal> {
+    let scanned = scan::scan(parts.fields).ok().flatten().ok_or(Refusal::SignatureForm)?;
+    let Scanned { created: Some(_), expires: None, nonce: None, keyid: None, tag: Some(TAG), .. } = scanned
+    else {
+        return Err(Refusal::SignatureForm);
+    };
+    let mut mac = key.begin();
+    let covered = base(parts, &scanned, &mut mac)?;
+    if let Some(name) = fields::first(&OF_RESPONSES, fields::present(&OF_RESPONSES, parts.fields) & !covered)
+    {
+        return Err(Refusal::Uncovered(name));
+    }
+    if !bool::from(mac.finish().ct_eq(&scanned.signature)) {
+        return Err(Refusal::WrongSignature);
+    }
+    content::rule(parts.fields).map(Verified)
+}
+
+/// Writes the signature base, and gives what of [`OF_RESPONSES`] is covered.
+fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -> Result<u32, Refusal> {
+    // Bits: @status, the derived ones of the request, its two signature fields.
+    let (mut needed, mut covered) = (0_u8, 0_u32);
+    let mut others = [""; MAX_COMPONENTS];
+    for (count, component) in scanned.components().enumerate() {
+        let (name, given) = component.map_err(|()| Refusal::SignatureForm)?;
+        if count >= MAX_COMPONENTS {
+            return Err(Refusal::SignatureForm);
+        }
+        for piece in ["\"", name, "\"", given, ": "] {
+            out.put(piece.as_bytes());
+        }
+        let derived = DERIVED.iter().position(|one| *one == name);
+        let signed = SIGNED.iter().position(|one| *one == name);
+        let bit = match (name, given, derived, signed) {
+            ("@status", "", ..) => {
+                parts.status(out);
+                Some(0)
+            }
+            (_, REQ, Some(place), _) => {
+                parts.request.derived(name, out).ok_or(Refusal::SignatureForm)?;
+                Some(1 + place)
+            }
+            (_, REQ_KEY, _, Some(place)) => {
+                parts.signed(name, out).ok_or(Refusal::SignatureForm)?;
+                Some(5 + place)
+            }
+            _ => None,
+        };
+        if let Some(bit) = bit {
+            if needed & 1 << bit != 0 {
+                return Err(Refusal::SignatureForm);
+            }
+            needed |= 1 << bit;
+        } else if let Some(place) = fields::place(&OF_RESPONSES, name) {
+            let known = OF_RESPONSES.get(place).copied().unwrap_or_default();
+            if given != parameters(known) || covered & 1 << place != 0 {
+                return Err(Refusal::SignatureForm);
+            }
+            covered |= 1 << place;
+            parts.field(known, out).ok_or(Refusal::Uncovered(known))?;
+        } else {
+            let before = others.get(..count).unwrap_or_default();
+            if !given.is_empty() || !is_field_name(name) || before.contains(&name) {
+                return Err(Refusal::SignatureForm);
+            }
+            if let Some(slot) = others.get_mut(count) {
+                *slot = name;
+            }
+            fields::value(parts.fields, name, out).ok_or(Refusal::Uncovered("a covered field"))?;
+        }
+        out.put(b"\n");
+    }
+    const NEEDED: [&str; 7] =
+        ["@status", "@method", "@authority", "@path", "@query", "signature-input", "signature"];
+    if let Some((_, name)) = NEEDED.iter().enumerate().find(|(bit, _)| needed & 1 << bit == 0) {
+        return Err(Refusal::Uncovered(name));
+    }
+    out.put(b"\"@signature-params\": ");
+    out.put(scanned.params.as_bytes());
+    Ok(covered)
+}
+
+/// Signs a response: covers what the profile says, and nothing else. One with content has its `Content-Digest` already.
+///
+/// # Errors
+/// [`Refusal::Uncovered`] if a field cannot be covered; [`Refusal::SignatureForm`] if the response is signed already, or the
+/// request is not.
+pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<Instructions, Refusal> {
+    if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) {
+        return Err(Refusal::SignatureForm);
+    }
+    let mut mac = key.begin();
+    let mut input = String::with_capacity(512);
+    input.push_str("cs=(");
+    let line = |name: &str, given: &str, input: &mut String, mac: &mut crate::mac::MacStream| {
+        if !input.ends_with('(') {
+            input.push(' ');
+        }
+        let from = input.len();
+        for piece in ["\"", name, "\"", given] {
+            input.push_str(piece);
+        }
+        mac.put(input.get(from..).unwrap_or_default().as_bytes());
+        mac.put(b": ");
+    };
+    line("@status", "", &mut input, &mut mac);
+    parts.status(&mut mac);
+    mac.put(b"\n");
+    for name in DERIVED {
+        line(name, REQ, &mut input, &mut mac);
+        let _ = parts.request.derived(name, &mut mac);
+        mac.put(b"\n");
+    }
+    for name in SIGNED {
+        line(name, REQ_KEY, &mut input, &mut mac);
+        parts.signed(name, &mut mac).ok_or(Refusal::SignatureForm)?;
+        mac.put(b"\n");
+    }
+    let present = fields::present(&OF_RESPONSES, parts.fields);
+    for (place, name) in OF_RESPONSES.iter().enumerate() {
+        if present & 1 << place != 0 {
+            line(name, parameters(name), &mut input, &mut mac);
+            parts.field(name, &mut mac).ok_or(Refusal::Uncovered(name))?;
+            mac.put(b"\n");
+        }
+    }
+    input.push_str(&format!(");created={};tag=\"{TAG}\"", now.0));
+    mac.put(b"\"@signature-params\": ");
+    mac.put(input.get(3..).unwrap_or_default().as_bytes());
+    instructions(&input, &mac.finish())
+}
