@@ -113,6 +113,104 @@ def handshake(note, secret, client, server, binding, t, seconds, fixed):
     }
 
 
+def sha256_digest(content):
+    return "sha-256=:" + base64.b64encode(hashlib.sha256(content).digest()).decode() + ":"
+
+
+REQUEST_FIELDS = [
+    "authorization", "content-digest", "content-encoding", "content-range", "content-type", "cookie", "countersign-body",
+    "idempotency-key", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range",
+    "x-http-method", "x-http-method-override", "x-method-override",
+]
+RESPONSE_FIELDS = [
+    "cache-control", "content-digest", "content-encoding", "content-range", "content-type", "countersign-body", "etag",
+    "location", "retry-after", "set-cookie", "www-authenticate",
+]
+
+
+def field_value(fields, name):
+    """RFC 9421, section 2.1; cookies are one field in pieces (CS-28)."""
+    lines = [value.strip(" \t") for one, value in fields if one == name]
+    return ("; " if name == "cookie" else ", ").join(lines)
+
+
+def field_bytes(fields, name):
+    """RFC 9421, section 2.1.3."""
+    lines = [value.strip(" \t").encode() for one, value in fields if one == name]
+    return ", ".join(":" + base64.b64encode(line).decode() + ":" for line in lines)
+
+
+def derived(request):
+    return [("@method", request["method"]), ("@authority", request["authority"]),
+            ("@path", request["path"] or "/"), ("@query", "?" + (request["query"] or ""))]
+
+
+def signed(key, lines, parameters):
+    """The base, and the values of both fields. `lines` are pairs of an identifier as it is written and its value."""
+    params = "(" + " ".join(identifier for identifier, _ in lines) + ")" + parameters
+    base = "".join(f"{identifier}: {value}\n" for identifier, value in lines) + '"@signature-params": ' + params
+    signature = base64.b64encode(mac(key, base.encode("ascii"))).decode()
+    return {"base": base, "signatureInput": "cs=" + params, "signature": f"cs=:{signature}:"}
+
+
+def request_vector(note, fixed, method, authority, path, query, fields, content):
+    key, ticket = fixed("c2s", 32), "cst." + b64u(fixed("ticket", 60))
+    nonce, created = fixed("nonce", 16).hex(), 1800000000
+    if content:
+        fields = fields + [("content-digest", sha256_digest(content))]
+    request = {"method": method, "authority": authority, "path": path, "query": query}
+    lines = [(f'"{name}"', value) for name, value in derived(request)]
+    present = [name for name in REQUEST_FIELDS if any(one == name for one, _ in fields)]
+    lines += [(f'"{name}"', field_value(fields, name)) for name in present]
+    parameters = f';created={created};expires={created + 60};nonce="{nonce}";keyid="{ticket}";tag="countersign"'
+    return {"note": note, "key_hex": key.hex(), **request, "query": query,
+            "fields": [{"name": name, "value": value} for name, value in fields], "content_hex": content.hex(),
+            "ticket": ticket, "nonce": nonce, "created": created, "expires": created + 60,
+            **signed(key, lines, parameters)}
+
+
+def response_vector(note, fixed, request, status, fields, content):
+    """`request` is a vector of a request."""
+    key, created = fixed("s2c", 32), 1800000001
+    if content:
+        fields = fields + [("content-digest", sha256_digest(content))]
+    lines = [('"@status"', f"{status:03}")]
+    lines += [(f'"{name}";req', value) for name, value in derived(request)]
+    lines += [(f'"{name}";req;key="cs"', request[member][3:])
+              for name, member in (("signature-input", "signatureInput"), ("signature", "signature"))]
+    for name in RESPONSE_FIELDS:
+        if any(one == name for one, _ in fields):
+            lines.append((f'"{name}";bs', field_bytes(fields, name)) if name == "set-cookie"
+                         else (f'"{name}"', field_value(fields, name)))
+    return {"note": note, "key_hex": key.hex(), "request": request, "status": status,
+            "fields": [{"name": name, "value": value} for name, value in fields], "content_hex": content.hex(),
+            "created": created, **signed(key, lines, f';created={created};tag="countersign"')}
+
+
+def messages(fixed):
+    get = request_vector("a request without content, query or path", fixed("get"), "GET", "orders.example", "", None, [],
+                         b"")
+    post = request_vector(
+        "content, and fields that have to be covered; one comes twice, with white space around", fixed("post"), "POST",
+        "orders.example:8443", "/invoices/%C3%A4", "page=2&q=a%20b",
+        [("content-type", "application/json"), ("if-match", '"1"'), ("if-match", '  "2"\t'), ("x-other", "not covered"),
+         ("authorization", "Basic YTpi"), ("idempotency-key", "k-1")], b'{"item": 1}')
+    crumbs = request_vector("a cookie in two pieces, as HTTP/2 may send it; an empty query", fixed("crumbs"), "DELETE",
+                            "orders.example", "/a/b", "", [("cookie", "a=1"), ("cookie", "b=2")], b"")
+    return {
+        "cs1/request-get": get, "cs1/request-post": post, "cs1/request-cookie-crumbs": crumbs,
+        "cs1/response-empty": response_vector("a response without content", fixed("empty"), get, 204, [], b""),
+        "cs1/response-full": response_vector(
+            "content, cookies with commas in them, and fields that have to be covered", fixed("full"), post, 201,
+            [("content-type", "application/json"), ("set-cookie", "a=1; Expires=Wed, 9 Nov 2033 07:28:00 GMT"),
+             ("set-cookie", " b=2 "), ("location", "/invoices/7"), ("etag", '"3"'), ("x-other", "not covered")],
+            b'{"id": 7}'),
+        "cs1/response-error": response_vector("a problem of the service is signed as well", fixed("error"), post, 429,
+                                              [("content-type", "application/problem+json"), ("retry-after", "7")],
+                                              b'{"title": "later"}'),
+    }
+
+
 # Points of small order and their non-canonical forms: the result is all zero whatever the private key (RFC 7748,
 # section 6.1).
 SMALL_ORDER = [
@@ -182,6 +280,7 @@ def vectors(fixed_bytes, generated, base64_text):
             "a secret from `openssl rand -base64 32`, which is not decoded; keys of the shortest and longest form",
             base64_text("cs1 openssl", 32), "A" * 15 + "~", "+/=._~-" * 18 + "ab", "none", 9999999999, 300,
             fixed("openssl")),
+        **messages(fixed),
         "cs1/challenge-form": challenge_form(),
         "cs1/small-order": small_order(fixed("small order")),
     }

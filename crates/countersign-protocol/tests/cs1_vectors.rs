@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use countersign_protocol::cs1::client::{Credential, Randomness, start};
+use countersign_protocol::cs1::content::ContentRule;
+use countersign_protocol::cs1::request::{self, Claimed, RequestParts, Signing};
+use countersign_protocol::cs1::response::{self, ResponseParts};
 use countersign_protocol::cs1::server::{self, Attempt, Candidate, Effort, Holders, Pair};
 use countersign_protocol::cs1::{Binding, Challenge, Ephemeral, Exporter, Issuer, PairKeys};
 use countersign_protocol::mac::MacKey;
@@ -151,5 +154,77 @@ fn shares_of_small_order_give_no_key() {
     for case in list("cs1/small-order") {
         let agreed = Ephemeral::new(&Zeroizing::new([7; 32])).agree(&case.array("share_hex"));
         assert_eq!(agreed.is_ok(), case.flag("accept"), "{}", case.name);
+    }
+}
+
+fn fields(case: &Case) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    if case.has("fields") {
+        for field in case.list("fields") {
+            let name = http::HeaderName::try_from(field.text("name")).unwrap();
+            fields.append(name, field.text("value").parse().unwrap());
+        }
+    }
+    fields
+}
+
+fn request<'a>(case: &'a Case, fields: &'a HeaderMap) -> RequestParts<'a> {
+    RequestParts {
+        method: case.text("method"),
+        authority: case.text("authority"),
+        path: case.text("path"),
+        query: case.has("query").then(|| case.text("query")),
+        fields,
+    }
+}
+
+fn checks_content(rule: &ContentRule, case: &Case) {
+    let mut check = rule.check();
+    check.update(&case.bytes("content_hex"));
+    check.finish().unwrap();
+}
+
+#[test]
+fn requests_are_signed_byte_for_byte_and_verified() {
+    for case in cases("cs1/request-") {
+        let key = MacKey::new(&case.bytes("key_hex"));
+        let mut signed = fields(&case);
+        let mut nonce = [0; 16];
+        countersign_protocol::mac::decode_hex(case.text("nonce").as_bytes(), &mut nonce).unwrap();
+        let now = UnixTime(case.number("created"));
+        let signing = Signing { key: &key, ticket: case.text("ticket"), now, window: 60, nonce };
+        let instructions = request::sign(&signing, &request(&case, &signed)).unwrap();
+        assert_eq!(instructions.signature_input, case.text("signatureInput"), "{}", case.name);
+        assert_eq!(instructions.signature, case.text("signature"), "{}", case.name);
+        signed.insert("signature-input", instructions.signature_input);
+        signed.insert("signature", instructions.signature);
+        let claimed = Claimed::read(&signed).unwrap().unwrap();
+        let verified = claimed.verify(&key, &request(&case, &signed), now).unwrap();
+        checks_content(verified.claim(|_, _| Ok(())).unwrap().content(), &case);
+        let of_base = MacKey::new(&case.bytes("key_hex")).mac(&[case.text("base").as_bytes()]);
+        use base64::Engine as _;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(of_base.as_bytes());
+        assert_eq!(format!("cs=:{encoded}:"), case.text("signature"), "{}", case.name);
+    }
+}
+
+#[test]
+fn responses_are_signed_byte_for_byte_and_verified() {
+    for case in cases("cs1/response-") {
+        let key = MacKey::new(&case.bytes("key_hex"));
+        let asked = case.object("request");
+        let mut asked_fields = fields(&asked);
+        asked_fields.insert("signature-input", asked.text("signatureInput").parse().unwrap());
+        asked_fields.insert("signature", asked.text("signature").parse().unwrap());
+        let status = u16::try_from(case.number("status")).unwrap();
+        let mut signed = fields(&case);
+        let parts = ResponseParts { status, fields: &signed, request: request(&asked, &asked_fields) };
+        let instructions = response::sign(&key, &parts, UnixTime(case.number("created"))).unwrap();
+        assert_eq!(instructions.signature_input, case.text("signatureInput"), "{}", case.name);
+        assert_eq!(instructions.signature, case.text("signature"), "{}", case.name);
+        signed.insert("signature-input", instructions.signature_input);
+        signed.insert("signature", instructions.signature);
+        let parts = ResponseParts { status, fields: &signed, request: request(&asked, &asked_fields) };
+        checks_content(response::verify(&key, &parts).unwrap().content(), &case);
     }
 }

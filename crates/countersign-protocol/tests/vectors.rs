@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 #[test]
 fn every_folder_is_of_a_kind_that_is_tested() {
-    const KINDS: [&str; 13] = [
+    const KINDS: [&str; 15] = [
         "shared-secret/proof-",
         "shared-secret/challenge-",
         "api-key/proof-",
@@ -24,6 +24,8 @@ fn every_folder_is_of_a_kind_that_is_tested() {
         "cs1/handshake-",
         "cs1/challenge-form",
         "cs1/small-order",
+        "cs1/request-",
+        "cs1/response-",
         "secret-form",
         "service-name-form",
         "signature-form",

@@ -121,6 +121,20 @@ impl Case {
         self.bytes(name).try_into().unwrap_or_else(|_| panic!("{}: {name} is not {N} bytes", self.name))
     }
 
+    /// Whether it has this member, and one that is not `null` or empty.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.value
+            .get(name)
+            .is_some_and(|value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()))
+    }
+
+    /// A member that is an object.
+    #[must_use]
+    pub fn object(&self, name: &str) -> Self {
+        Self { name: format!("{}.{name}", self.name), value: self.member(name).clone() }
+    }
+
     /// The entries of a member that is a list.
     #[must_use]
     pub fn list(&self, name: &str) -> Vec<Self> {
