@@ -173,6 +173,13 @@ fn the_examples_hold_against_each_other() {
 }
 
 #[test]
+fn the_client_of_cs1_in_python_does_what_the_specification_says() {
+    if !left_out() {
+        finish(program("python3", "examples/python/test_cs1_client.py", &[], &[]), b"").ok();
+    }
+}
+
+#[test]
 fn the_vectors_are_what_their_script_makes() {
     if !left_out() {
         finish(program("python3", "vectors/generate.py", &["--check"], &[]), b"").ok();

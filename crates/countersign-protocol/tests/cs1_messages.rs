@@ -61,7 +61,7 @@ fn signed(lines: &[(&str, &str)], content: &[u8]) -> HeaderMap {
 fn check_at(parts: &RequestParts<'_>, now: UnixTime) -> Result<Verified, Refusal> {
     let claimed = Claimed::read(parts.fields)?.ok_or(Refusal::NoCredentials)?;
     assert_eq!(claimed.ticket(), TICKET);
-    claimed.verify(&MacKey::new(&KEY), parts, now)?.claim(|_, _| Ok(()))
+    claimed.verify(&MacKey::new(&KEY), parts, now)?.claim(&[0; 16], |_, _| Ok(()))
 }
 
 fn check(parts: &RequestParts<'_>) -> Result<Verified, Refusal> {
@@ -402,9 +402,9 @@ fn a_request_is_accepted_once_and_its_nonce_remembered_longer_than_it_is_good() 
     let mut burned = HashSet::new();
     let mut claim = || {
         let claimed = Claimed::read(&fields).unwrap().unwrap();
-        claimed.verify(&MacKey::new(&KEY), &parts(&fields), NOW).unwrap().claim(|nonce, until| {
+        claimed.verify(&MacKey::new(&KEY), &parts(&fields), NOW).unwrap().claim(&[0; 16], |nonce, until| {
             assert_eq!(until, NOW.plus(65));
-            if burned.insert(nonce.to_owned()) { Ok(()) } else { Err(Refusal::RequestReplayed) }
+            if burned.insert(nonce) { Ok(()) } else { Err(Refusal::RequestReplayed) }
         })
     };
     claim().unwrap();

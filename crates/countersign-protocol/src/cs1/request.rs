@@ -1,6 +1,7 @@
 //! Signed requests (section 5).
 
 use http::{HeaderMap, HeaderValue};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::content::{self, ContentRule};
@@ -193,16 +194,19 @@ pub struct Unclaimed<'a> {
 pub struct Verified(ContentRule);
 
 impl Unclaimed<'_> {
-    /// Burns the nonce of the session (CS-26). `claim` gets it, and until when it has to be remembered, and must be
-    /// atomic: of many requests with one nonce exactly one gets `Ok`.
+    /// Burns the nonce of the session with this id (CS-26). `claim` gets an id for both, and until when it has to be
+    /// remembered, and must be atomic: of many requests with one nonce exactly one gets `Ok`.
     ///
     /// # Errors
     /// What `claim` says: [`Refusal::RequestReplayed`], or that the replay log cannot take it.
     pub fn claim(
         self,
-        claim: impl FnOnce(&str, UnixTime) -> Result<(), Refusal>,
+        session: &[u8; 16],
+        claim: impl FnOnce(u128, UnixTime) -> Result<(), Refusal>,
     ) -> Result<Verified, Refusal> {
-        claim(self.nonce, self.until)?;
+        let digest = Sha256::new().chain_update(session).chain_update(self.nonce).finalize();
+        let id = digest.first_chunk::<16>().map_or(0, |id| u128::from_be_bytes(*id));
+        claim(id, self.until)?;
         Ok(Verified(self.content))
     }
 }
