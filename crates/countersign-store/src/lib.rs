@@ -17,6 +17,7 @@ pub mod contract;
 #[cfg(feature = "sqlite")]
 pub mod declared;
 mod error;
+pub mod exchange;
 pub mod file;
 pub mod lifecycle;
 mod limiter;
@@ -32,6 +33,7 @@ mod set;
 pub mod sqlite;
 
 pub use error::{DeclaredError, StoreError};
+pub use exchange::{ExchangeError, Exported};
 pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, Which};
 pub use limiter::{Limiter, Quota, Standing};
 pub use memory::MemoryStore;
