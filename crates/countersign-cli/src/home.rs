@@ -1,6 +1,6 @@
 //! The data directory.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +59,30 @@ impl Home {
 
     pub(crate) fn audit_directory(&self) -> PathBuf {
         self.0.join("audit")
+    }
+
+    /// Where keys for other sides are until they have been handed over.
+    pub(crate) fn exchange_directory(&self) -> PathBuf {
+        self.0.join("exchange")
+    }
+
+    /// Makes it, for its owner alone.
+    pub(crate) fn make_exchange_directory(&self) -> Result<PathBuf, Failure> {
+        let path = self.exchange_directory();
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).context(|| path.display().to_string())?;
+        let mode = path.metadata().context(|| path.display().to_string())?.mode();
+        if mode & 0o077 != 0 {
+            return Err(Failure::new(format!("others can reach {0}: `chmod 700 {0}` first", path.display())));
+        }
+        Ok(path)
+    }
+
+    /// Keeps other commands of this kind waiting until it is dropped: those that look at a peer's credentials and then
+    /// change them.
+    pub(crate) fn lock(&self) -> Result<File, Failure> {
+        let directory = File::open(&self.0).context(|| self.0.display().to_string())?;
+        directory.lock().context(|| format!("{} cannot be locked", self.0.display()))?;
+        Ok(directory)
     }
 
     pub(crate) fn certificate_file(&self) -> PathBuf {
@@ -142,6 +166,17 @@ impl Home {
             }
         };
         Ok(Stores { peers, local })
+    }
+
+    /// The peers, where they can be changed; if not, `elsewhere` says what is to be done there.
+    pub(crate) fn changeable(&self, elsewhere: &str) -> Result<Stores, Failure> {
+        if self.config()?.secrets.from == SecretsFrom::Config {
+            return Err(Failure::new(format!(
+                "the peers are declared in {} and cannot be changed here: {elsewhere} (docs/secrets.md)",
+                self.config_file().display()
+            )));
+        }
+        self.stores()
     }
 
     /// `store.sqlite`: the peers, or what is kept of them here while they are elsewhere.

@@ -341,6 +341,17 @@ impl NewKeys {
         })
     }
 
+    /// Whether their API keys are those of the peer's newest credential.
+    #[must_use]
+    pub fn keep_api_keys_of(&self, peer: &Peer) -> bool {
+        match (&self.0, peer.api_keys()) {
+            (Form::SharedSecret { our_key, their_key, .. }, Some((ours, theirs))) => {
+                our_key == ours && their_key == theirs
+            }
+            _ => false,
+        }
+    }
+
     /// Whether we can call with them, and whether we can be called.
     #[must_use]
     pub const fn directions(&self) -> (bool, bool) {
@@ -374,6 +385,15 @@ impl Peer {
                 (ended.hashes.len() > usize::from(theirs), theirs)
             }
             _ => (true, true),
+        }
+    }
+
+    /// Our API key and theirs in its newest credential, where they are no secrets.
+    #[must_use]
+    pub fn api_keys(&self) -> Option<(&ApiKey, &ApiKey)> {
+        match self.credentials.last().map(|credential| &credential.keys) {
+            Some(Keys::SharedSecret { our_key, their_key, .. }) => Some((our_key, their_key)),
+            _ => None,
         }
     }
 

@@ -22,7 +22,9 @@ pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     let Stores { peers, local } = home.stores()?;
     let peer = choose(&*peers, args)?;
     let trail = home.trail(&local, "call")?;
-    let mut builder = Client::builder().timeout(Duration::from_secs(args.timeout)).audit(trail);
+    // Followed, so that the store learns which credential the peer has taken: a rotation may wait for that.
+    let mut builder =
+        Client::builder().timeout(Duration::from_secs(args.timeout)).audit(trail).follow(Arc::clone(&peers));
     if args.verbose {
         builder = builder.narrator(Arc::new(|narration: &Narration| eprintln!("{narration}")));
     }

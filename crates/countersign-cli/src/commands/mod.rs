@@ -8,5 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod keygen;
 pub(crate) mod peer;
+pub(crate) mod revoke;
+pub(crate) mod rotate;
 pub(crate) mod serve;
 pub(crate) mod status;

@@ -69,6 +69,7 @@ fn examine(home: &Home, offline: bool) -> Findings {
     clock::check(home, listing.as_ref(), &mut findings);
     if let Some(listing) = &listing {
         store::ages(home, listing, &mut findings);
+        store::exported(home, listing, &mut findings);
     }
     if let Some(config) = &config {
         tls::own(home, config, &mut findings);

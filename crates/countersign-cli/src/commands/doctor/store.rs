@@ -5,7 +5,9 @@ use countersign::protocol::UnixTime;
 use countersign::store::sqlite::{self, SqliteStore};
 use countersign::store::{Listing, Rotation, StoreError};
 
-use super::finding::{Findings, has_command, path};
+use super::files::files;
+use super::finding::{Findings, path};
+use crate::commands::rotate::named;
 use crate::home::Home;
 use crate::show;
 
@@ -126,7 +128,10 @@ pub(super) fn ages(home: &Home, listing: &Listing, findings: &mut Findings) {
                     findings.warn(
                         "key-age",
                         what,
-                        format!("countersign --home {home} status   (and ask its operator to put it to use)"),
+                        format!(
+                            "countersign --home {home} rotate {} --check   (and ask its operator to put it to use)",
+                            peer.name
+                        ),
                     );
                 }
                 _ => {
@@ -151,11 +156,7 @@ pub(super) fn ages(home: &Home, listing: &Listing, findings: &mut Findings) {
 }
 
 fn replace(home: &str, name: &str) -> String {
-    if has_command(&["rotate"]) {
-        format!("countersign --home {home} rotate {name}")
-    } else {
-        format!("countersign --home {home} peer remove {name}, and add it again with new keys on both sides")
-    }
+    format!("countersign --home {home} rotate {name}")
 }
 
 /// The latest time that the store has seen.
@@ -169,4 +170,37 @@ pub(super) fn newest(listing: &Listing) -> Option<UnixTime> {
             live.flatten().chain(peer.ended.iter().map(|ended| ended.ended)).chain([peer.created])
         })
         .max()
+}
+
+/// Files with keys for other sides that nobody needs any more.
+pub(super) fn exported(home: &Home, listing: &Listing, findings: &mut Findings) {
+    let (now, mut left) = (show::now(), 0);
+    for file in files(&home.exchange_directory()) {
+        let Some((name, number)) = named(&file) else { continue };
+        let peer = listing.peers.iter().find(|peer| peer.name == name);
+        // What belongs to a peer that cannot be read is left alone.
+        if peer.is_none() && !listing.damaged.is_empty() {
+            continue;
+        }
+        let credential =
+            peer.and_then(|peer| peer.credentials.iter().find(|credential| credential.number == number));
+        let why = match (peer, credential) {
+            (_, Some(credential)) if credential.confirmed.is_none() => continue,
+            (_, Some(_)) => format!("{name} has used them already"),
+            (Some(peer), None) if number >= peer.next_number() => {
+                "an interrupted `rotate` left them, and they were never put to use".to_owned()
+            }
+            _ => format!("{name}/{number} has ended"),
+        };
+        left += 1;
+        let age = file.metadata().and_then(|found| found.modified()).ok();
+        let age = age.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let age =
+            age.map_or_else(String::new, |at| format!(", {} old", show::age(UnixTime(at.as_secs()), now)));
+        let what = format!("{} holds keys in the clear{age}, and nobody needs it: {why}", file.display());
+        findings.warn("exported-keys", what, format!("rm {}", path(&file)));
+    }
+    if left == 0 {
+        findings.ok("exported-keys", "no file with keys is left over from a rotation");
+    }
 }
