@@ -2,7 +2,7 @@
 //! their test, and pairs of services that know each other.
 //!
 //! Every [`Home`] watches over its secrets: no command may print one, and when the home is dropped, no file in it
-//! but the two private keys may hold one.
+//! but the two private keys and those in `exchange/` may hold one.
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each file of tests uses its part")]
 #![allow(
@@ -13,6 +13,7 @@
 )]
 
 pub mod fake;
+pub mod life;
 pub mod pair;
 pub mod raw;
 pub mod serving;
@@ -247,6 +248,11 @@ impl Home {
         let secrets = self.secrets.lock().unwrap();
         for path in files(&self.path()) {
             if path.ends_with("master.key") || path.ends_with("tls/key.pem") {
+                continue;
+            }
+            // Keys that are there to be handed over; its tests look at when they go.
+            if path.parent().is_some_and(|parent| parent.ends_with("exchange")) {
+                assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
                 continue;
             }
             let Ok(bytes) = std::fs::read(&path) else { continue };
