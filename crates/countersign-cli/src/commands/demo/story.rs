@@ -118,6 +118,8 @@ pub(super) fn trail(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
         "challenge-expired",
         "challenge-foreign",
         "challenge-used",
+        "credential-compromised",
+        "credential-retired",
         "own-key",
         "rate-limited-key-failures",
         "token-key",

@@ -1,6 +1,7 @@
 //! The next credential, made here or given by hand.
 
 use std::path::Path;
+use std::time::Duration;
 
 use countersign::protocol::UnixTime;
 use countersign::store::{Ending, Exported, Next, Peer, Which};
@@ -14,6 +15,9 @@ use crate::failure::Failure;
 use crate::home::{Home, Stores};
 use crate::keys::given_keys;
 use crate::show;
+
+/// Within this time a running server takes a change over.
+const LIVE: Duration = Duration::from_secs(1);
 
 pub(super) fn make(home: &Home, stores: &Stores, args: &RotateArgs, times: Times) -> Result<(), Failure> {
     let peer = stores.peers.get(&args.peer.name)?;
@@ -128,9 +132,13 @@ fn printed(
     recorded
 }
 
+/// Puts the keys to use, and gives a running server the time to take them over: once the other side has them, it may
+/// send them at once and often, and each refusal would count against the limits on failures.
 fn begin(stores: &Stores, peer: &Peer, keys: NewKeys, times: Times, now: UnixTime) -> Result<Peer, Failure> {
     let next = Next { keys, overlap: times.overlap(now), confirmed: false };
-    Ok(stores.peers.rotate(&peer.name, next, now)?)
+    let peer = stores.peers.rotate(&peer.name, next, now)?;
+    std::thread::sleep(LIVE);
+    Ok(peer)
 }
 
 fn record(home: &Home, stores: &Stores, peer: &Peer, times: Times, how: &str) -> Result<(), Failure> {
