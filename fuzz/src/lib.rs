@@ -21,6 +21,7 @@ mod audit;
 mod certificates;
 mod challenges;
 mod config;
+mod exchange;
 mod gateway;
 mod headers;
 mod identity;
@@ -62,7 +63,7 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 28] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_lines", SLOW, audit::lines),
     target("authenticate_body", QUICK, requests::authenticate_body),
@@ -71,6 +72,7 @@ pub const TARGETS: [Target; 27] = [
     target("challenge", QUICK, challenges::form),
     target("challenge_answers", QUICK, replies::challenge_answers),
     target("config", MIDDLE, config::config),
+    target("exchange", QUICK, exchange::exported),
     target("gateway", SLOW, gateway::connection),
     target("issued_challenge", QUICK, challenges::issued),
     target("listen_url", QUICK, urls::listen_url),
