@@ -9,17 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use countersign::PeerStore as _;
 use countersign::client::Client;
+use countersign::protocol::api_key::sign;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
+use countersign::{ApiKey, PeerStore as _};
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::json;
 use support::life::{meet, rotate, states, take, value};
 use support::raw::{exchange, post};
 use support::serving::address;
-use support::{Home, Pair, Serving, eventually};
+use support::{Exchange, Fake, Home, Pair, Serving, eventually, new_key};
 
 /// Callers that go on until they are stopped.
 struct Load {
@@ -262,4 +263,60 @@ fn code_of_strangers_may_change_over_at_any_moment_until_the_old_credential_is_e
     post(&to, "/authenticate", &[], &json!({"apiKey": pair.billing_key}))
         .assert_problem(401, "authentication-failed");
     assert_eq!(pair.orders.recorded("reason", "credential-retired"), 1);
+}
+
+/// A stranger's server of guide 2 that takes one key, which can be exchanged for another at any moment.
+fn stranger(key: &Arc<Mutex<String>>) -> Fake {
+    const CHALLENGE: &str = "1700000000.0123456789abcdef";
+    let key = Arc::clone(key);
+    Fake::new(move |mut exchange: Exchange| {
+        let known = key.lock().unwrap().clone();
+        match exchange.seen.path.as_str() {
+            "/authenticate" => match exchange.json()["apiKey"] == known.as_str() {
+                true => exchange.respond_json(&json!({"challenge": CHALLENGE})),
+                false => exchange.respond(401, &[], b""),
+            },
+            "/verify_challenge" => {
+                let (body, key) = (exchange.json(), known.parse::<ApiKey>().unwrap());
+                let right = sign(&key, &CHALLENGE.parse().unwrap()).to_hex();
+                match body["apiKey"] == known.as_str() && body["signedChallenge"] == right.as_str() {
+                    // For a second only: a client has to come again.
+                    true => {
+                        exchange.respond_json(&json!({"authenticated": true, "token": "t", "expiresIn": 1}))
+                    }
+                    false => exchange.respond(401, &[], b""),
+                }
+            }
+            _ => {
+                exchange.body();
+                let status =
+                    if exchange.seen.header("authorization") == Some("Bearer t") { 200 } else { 401 };
+                exchange.respond(status, &[], b"");
+            }
+        }
+    })
+}
+
+#[test]
+fn a_stranger_that_is_called_may_change_over_at_any_moment() {
+    let (billing, first) = (Home::of("billing"), new_key());
+    let key = Arc::new(Mutex::new(first.clone()));
+    let fake = stranger(&key);
+    let file = billing.secret_file("key", &first);
+    let add = ["peer", "add", "partner", "--profile", "api-key", "--url", &fake.url, "--our-key-file", &file];
+    billing.run(&add).ok();
+    let mut load = Load::new();
+    load.client(&billing, "partner");
+    load.calls(&billing, &format!("{}/called", fake.url));
+    load.goes_on();
+    let file = rotate(&billing, "partner", &[], &billing);
+    load.goes_on();
+    assert_eq!(billing.run(&["rotate", "partner", "--check"]).code, 1);
+    *key.lock().unwrap() = value(&file, "MAKER_API_KEY");
+    eventually("it has taken the new one", || billing.run(&["rotate", "partner", "--check"]).code == 0);
+    load.goes_on();
+    billing.run(&["rotate", "partner", "--finish"]).ok();
+    load.goes_on();
+    assert_eq!(states(&billing, "partner"), ["partner/2 current"]);
+    load.ends_without_a_failure();
 }
