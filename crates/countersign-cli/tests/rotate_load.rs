@@ -269,23 +269,26 @@ fn code_of_strangers_may_change_over_at_any_moment_until_the_old_credential_is_e
 fn stranger(key: &Arc<Mutex<String>>) -> Fake {
     const CHALLENGE: &str = "1700000000.0123456789abcdef";
     let key = Arc::clone(key);
+    let answer = |mut exchange: Exchange, right: bool, body: &serde_json::Value| {
+        if right {
+            exchange.respond_json(body);
+        } else {
+            exchange.respond(401, &[], b"");
+        }
+    };
     Fake::new(move |mut exchange: Exchange| {
         let known = key.lock().unwrap().clone();
         match exchange.seen.path.as_str() {
-            "/authenticate" => match exchange.json()["apiKey"] == known.as_str() {
-                true => exchange.respond_json(&json!({"challenge": CHALLENGE})),
-                false => exchange.respond(401, &[], b""),
-            },
+            "/authenticate" => {
+                let right = exchange.json()["apiKey"] == known.as_str();
+                answer(exchange, right, &json!({"challenge": CHALLENGE}));
+            }
             "/verify_challenge" => {
                 let (body, key) = (exchange.json(), known.parse::<ApiKey>().unwrap());
-                let right = sign(&key, &CHALLENGE.parse().unwrap()).to_hex();
-                match body["apiKey"] == known.as_str() && body["signedChallenge"] == right.as_str() {
-                    // For a second only: a client has to come again.
-                    true => {
-                        exchange.respond_json(&json!({"authenticated": true, "token": "t", "expiresIn": 1}))
-                    }
-                    false => exchange.respond(401, &[], b""),
-                }
+                let signature = sign(&key, &CHALLENGE.parse().unwrap()).to_hex();
+                let right = body["apiKey"] == known.as_str() && body["signedChallenge"] == signature.as_str();
+                // For a second only: a client has to come again.
+                answer(exchange, right, &json!({"authenticated": true, "token": "t", "expiresIn": 1}));
             }
             _ => {
                 exchange.body();

@@ -192,7 +192,7 @@ impl Exported {
             dashed(replaces),
             dashed(&keys.fingerprint()),
         );
-        match keys.form() {
+        match &keys.0 {
             Form::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                 let (ours, theirs) = (our_secret.expose(), their_secret.expose());
                 let _ = write!(

@@ -23,6 +23,7 @@ pub mod lifecycle;
 mod limiter;
 pub mod master;
 mod memory;
+mod next;
 pub mod origin;
 mod outstanding;
 mod peer;

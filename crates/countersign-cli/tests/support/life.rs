@@ -80,3 +80,22 @@ pub fn meet(orders: (&Home, &str), billing: (&Home, &str), profile: &str) {
         }
     }
 }
+
+/// Two services that know each other; nobody serves.
+pub fn known(profile: &str) -> (Home, Home) {
+    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+    meet((&orders, "https://orders.example"), (&billing, "https://billing.example"), profile);
+    (orders, billing)
+}
+
+pub fn exported(home: &Home) -> Vec<String> {
+    let entries = std::fs::read_dir(home.path().join("exchange")).into_iter().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+pub fn fingerprint(home: &Home, peer: &str, number: usize) -> String {
+    let peer = status(home, peer);
+    peer["credentials"][number]["fingerprint"].as_str().unwrap().to_owned()
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use countersign::protocol::UnixTime;
 use countersign::store::{Ending, Exported, Next, Peer, Which};
-use countersign::{NewKeys, Profile};
+use countersign::{CredentialId, NewKeys, Profile};
 
 use super::file::{self, Written};
 use super::{Times, newest, refuse_open, until};
@@ -32,6 +32,7 @@ pub(super) fn make(home: &Home, stores: &Stores, args: &RotateArgs, times: Times
         let now = show::now();
         let peer = begin(stores, &peer, keys, times, now)?;
         let recorded = record(home, stores, &peer, times, "its keys were given");
+        settle();
         show::out(&story(&peer, now, "The other side needs the same keys")?)?;
         return recorded;
     }
@@ -95,6 +96,7 @@ fn filed(
         },
     };
     let recorded = record(home, stores, &peer, times, "its keys were made here");
+    settle();
     let mut where_from = format!(
         "The keys for the other side are in {}\nThey are secret. Hand them over on a confidential channel",
         written.path.display()
@@ -116,29 +118,45 @@ fn printed(
     now: UnixTime,
 ) -> Result<(), Failure> {
     let peer = begin(stores, peer, exported.keys.clone(), times, now)?;
-    if let Err(failure) = file::print(exported) {
-        let name = &peer.name;
-        let undone = stores.peers.end(name, Which::Number(newest(&peer)?.number), Ending::Abandoned, now);
-        return Err(match undone {
-            Ok(_) => Failure::new(format!("{}; the rotation was called off", failure.message())),
-            Err(error) => Failure::new(format!(
-                "{}; and the rotation could not be called off ({error}): `countersign rotate {name} --abandon`",
-                failure.message()
-            )),
-        });
-    }
     let recorded = record(home, stores, &peer, times, "its keys were made here");
+    settle();
+    if let Err(failure) = file::print(exported) {
+        return Err(undo(home, stores, &peer, &failure, now));
+    }
     eprint!("{}", show::printable_lines(&story(&peer, now, "The keys for the other side were printed")?));
     recorded
 }
 
-/// Puts the keys to use, and gives a running server the time to take them over: once the other side has them, it may
-/// send them at once and often, and each refusal would count against the limits on failures.
+/// Calls off what nobody has got the keys of.
+fn undo(home: &Home, stores: &Stores, peer: &Peer, failure: &Failure, now: UnixTime) -> Failure {
+    let (name, why) = (&peer.name, failure.message());
+    let number = peer.credentials.last().map_or(0, |newest| newest.number);
+    if let Err(error) = stores.peers.end(name, Which::Number(number), Ending::Abandoned, now) {
+        return Failure::new(format!(
+            "{why}; and the rotation could not be called off ({error}): `countersign rotate {name} --abandon`"
+        ));
+    }
+    let change = Change {
+        credential: Some(CredentialId { peer: name.clone(), number }),
+        profile: Some(peer.profile),
+        detail: Some("its keys could not be written".to_owned()),
+        ..Change::of("rotate", "rotation-abandoned", name)
+    };
+    let unrecorded = change::record(home, &stores.local, change).err();
+    let unrecorded = unrecorded.map(|failure| format!("; {}", failure.message())).unwrap_or_default();
+    Failure::new(format!("{why}; the rotation was called off{unrecorded}"))
+}
+
+/// Puts the keys to use.
 fn begin(stores: &Stores, peer: &Peer, keys: NewKeys, times: Times, now: UnixTime) -> Result<Peer, Failure> {
     let next = Next { keys, overlap: times.overlap(now), confirmed: false };
-    let peer = stores.peers.rotate(&peer.name, next, now)?;
+    Ok(stores.peers.rotate(&peer.name, next, now)?)
+}
+
+/// Gives a running server the time to take the keys over: once the other side has them, it may send them at once and
+/// often, and each refusal would count against the limits on failures.
+fn settle() {
     std::thread::sleep(LIVE);
-    Ok(peer)
 }
 
 fn record(home: &Home, stores: &Stores, peer: &Peer, times: Times, how: &str) -> Result<(), Failure> {
