@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Read the trail of every attempt
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Change the master key
+    #[command(subcommand)]
+    MasterKey(MasterKeyCommand),
     /// Look at everything that this service stands on; name the command that mends what is wrong
     Doctor(DoctorArgs),
     /// Say why a signature did not match: what was signed, and what should have been
@@ -217,6 +220,36 @@ pub(crate) struct AuditTailArgs {
     /// Write JSON lines
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MasterKeyCommand {
+    /// Put a new master key in the place of the present one; a running server goes on undisturbed
+    #[command(after_help = MASTER_KEY)]
+    Rotate(MasterKeyRotateArgs),
+}
+
+const MASTER_KEY: &str = "\
+If the master key is in the file master.key, one run does everything: it makes a new key, and the old one does not
+open the store any more. After a crash, run it again.
+
+If it is in the environment or a systemd credential, there are two steps, and both keys open the store in between:
+  openssl rand -base64 32 | (umask 077; cat > new.key)
+  countersign master-key rotate --new-key-file new.key
+  # put the new key where the old one is, for the service and for this shell; restart the service
+  countersign master-key rotate --finish";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct MasterKeyRotateArgs {
+    /// The new key, base64 of 32 bytes [default: a random one, where it is kept in the file master.key]
+    #[arg(long, value_name = "FILE|-|env:NAME")]
+    pub(crate) new_key_file: Option<SecretSource>,
+    /// The new key is in place: let the old one open the store no longer
+    #[arg(long, conflicts_with_all = ["new_key_file", "abandon"])]
+    pub(crate) finish: bool,
+    /// Keep the old key: let the new one open the store no longer
+    #[arg(long, conflicts_with = "new_key_file")]
+    pub(crate) abandon: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -80,6 +80,24 @@ pub enum StoreError {
         "the master key is not the one this store was made with (or the store is damaged); nothing was changed. Put the right key back, or restore the store and its key together"
     )]
     WrongMasterKey,
+    /// The next master key is the present one.
+    #[error("this is the store's master key already; a change needs another one (`openssl rand -base64 32`)")]
+    SameMasterKey,
+    /// A change of the master key was begun and not ended.
+    #[error(
+        "a change of the master key is open: two master keys open this store. `countersign master-key rotate --finish`, run with the new one, takes the old one away; `--abandon`, run with the old one, takes the new one away"
+    )]
+    RewrapOpen,
+    /// The change of the master key cannot be finished with the old one.
+    #[error(
+        "the master key that this command was given is still the old one: first put the new one in its place, for the service too, then finish. Nothing was changed"
+    )]
+    RewrapNotTakenOver,
+    /// The change of the master key cannot be called off with the new one.
+    #[error(
+        "the master key that this command was given is the new one already: put the old one back before the change is called off, or finish it (`countersign master-key rotate --finish`). Nothing was changed"
+    )]
+    RewrapTakenOver,
     /// A sealed record does not open: changed, moved or damaged.
     #[error(
         "the stored credential {0} does not open: it was changed outside of Countersign or is damaged; restore the store from a backup, or remove the peer and add it again"

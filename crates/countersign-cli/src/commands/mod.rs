@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod keygen;
+pub(crate) mod master_key;
 pub(crate) mod peer;
 pub(crate) mod serve;
 pub(crate) mod status;

@@ -5,6 +5,7 @@ mod elsewhere;
 mod heads;
 mod inspect;
 mod keyring;
+mod rewrap;
 mod row;
 mod schema;
 
@@ -26,6 +27,7 @@ use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
 pub use heads::{AuditHead, AuditHeads};
 pub use inspect::{Inspection, inspect};
 use keyring::Keyring;
+pub use rewrap::Rewrap;
 use zeroize::Zeroizing;
 
 /// How long a writer waits for another one.

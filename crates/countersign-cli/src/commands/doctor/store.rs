@@ -2,6 +2,7 @@
 
 use countersign::PeerStore as _;
 use countersign::protocol::UnixTime;
+use countersign::store::master::Source;
 use countersign::store::sqlite::{self, SqliteStore};
 use countersign::store::{Listing, Rotation, StoreError};
 
@@ -56,6 +57,7 @@ fn intact(home: &Home, findings: &mut Findings) -> bool {
     let file = home.store_file();
     match sqlite::inspect(&file) {
         Ok(found) if found.damage.is_empty() => {
+            two_keys(home, found.rewrap_open, findings);
             findings.ok("database", format!("{} is intact (schema {})", file.display(), found.schema));
             true
         }
@@ -83,8 +85,33 @@ fn intact(home: &Home, findings: &mut Findings) -> bool {
     }
 }
 
+/// A change of the master key that was begun and not finished, or what a crash left of one.
+fn two_keys(home: &Home, open: bool, findings: &mut Findings) {
+    let (next, command) = (home.next_master_key_file(), format!("countersign --home {}", path(home.path())));
+    let in_file = matches!(home.master_key_source(), Source::File(_));
+    if open && in_file {
+        let what = "a change of the master key was interrupted: two keys open the store";
+        findings.warn("master-key", what, format!("{command} master-key rotate"));
+    } else if open {
+        let what = "a change of the master key is open: two keys open the store";
+        let mend = format!(
+            "{command} master-key rotate --finish   (with the new key in {}; or --abandon with the old one)",
+            home.master_key_source()
+        );
+        findings.warn("master-key", what, mend);
+    } else if next.symlink_metadata().is_ok() {
+        let what = format!(
+            "{} is what an interrupted change of the master key left; it opens nothing",
+            next.display()
+        );
+        let mend =
+            if in_file { format!("{command} master-key rotate") } else { format!("rm {}", path(&next)) };
+        findings.warn("leftovers", what, mend);
+    }
+}
+
 fn key_mend(home: &Home) -> String {
-    let file = home.path().join("master.key");
+    let file = home.master_key_file();
     let mode = std::os::unix::fs::MetadataExt::mode;
     match file.metadata() {
         Ok(found) if mode(&found) & 0o077 != 0 => format!("chmod 600 {}", path(&file)),
