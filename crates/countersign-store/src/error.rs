@@ -118,8 +118,14 @@ pub enum StoreError {
     },
     /// The database says no.
     #[cfg(feature = "sqlite")]
-    #[error("the store cannot be read or written: {0}")]
+    #[error("the store cannot be read or written: {}{}", .0, advice(.0))]
     Sqlite(#[from] rusqlite::Error),
+    /// The disk failed at the very end of a change.
+    #[cfg(feature = "sqlite")]
+    #[error(
+        "the disk reported an error while a change was being made to last ({0}): whether the change is in effect is not known. See to the disk (`dmesg`), look (`countersign status`), and repeat the change if it is not"
+    )]
+    Unsure(rusqlite::Error),
     /// The file system says no.
     #[error("{path}: {error}")]
     Io {
@@ -128,6 +134,28 @@ pub enum StoreError {
         /// What the system said.
         error: std::io::Error,
     },
+}
+
+/// What to do about it, where that can be told.
+#[cfg(feature = "sqlite")]
+fn advice(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "; nothing was changed. Make room on the disk, then try again",
+        Some(ErrorCode::SystemIoFailure) => {
+            "; nothing was changed. The disk is full or broken: see `df` and `dmesg`, then try again"
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            "; nothing was changed. Its file and its directory must be writable for this user, on a file system that is not read-only: `countersign doctor` says which of it is not so"
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "; it is damaged. Restore it from a backup (docs/backup.md)"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "; nothing was changed. Another process has been writing to it for too long: try again"
+        }
+        _ => "",
+    }
 }
 
 /// What is wrong with a key or a secret that is declared. Never holds it.

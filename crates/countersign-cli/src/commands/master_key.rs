@@ -4,7 +4,7 @@
 //! anywhere in between leaves a home that opens, and can be run again. See docs/adr/0013.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::{Rewrap, SqliteStore};
@@ -87,8 +87,8 @@ impl Changing<'_> {
             }
             self.store.abandon_rewrap(self.present)?;
         }
-        if there {
-            std::fs::remove_file(next_path).context(|| format!("cannot remove {}", next_path.display()))?;
+        for path in left_over(self.home.path()) {
+            std::fs::remove_file(&path).context(|| format!("cannot remove {}", path.display()))?;
         }
         Ok(())
     }
@@ -174,6 +174,18 @@ impl Changing<'_> {
 /// Wherever it broke off.
 fn unfinished() -> String {
     "the change of the master key is not finished (the key in place opens the store; mend this, and run `countersign master-key rotate` again)".to_owned()
+}
+
+/// What interrupted commands left of keys: the next one, and files that were about to become a key, which may be
+/// another name of the one in place.
+fn left_over(home: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let left = names.filter(|name| {
+        let rest = name.strip_prefix("master.key.");
+        rest.is_some_and(|rest| rest == "next" || rest.ends_with(".unfinished"))
+    });
+    left.map(|name| home.join(name)).collect()
 }
 
 /// The new file would belong to whoever runs this, and stand in the place of a link.

@@ -18,7 +18,9 @@ use std::time::Duration;
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::lookup::{LookupHash, LookupKey};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params,
+};
 
 use crate::file::Unfinished;
 use crate::lifecycle::{Ending, Next, Use, Which};
@@ -190,9 +192,18 @@ impl SqliteStore {
         let mut peer = peers.into_iter().next().ok_or_else(|| StoreError::NoSuchPeer(name.clone()))?;
         let done = work(&transaction, &mut peer)?;
         row::replace_credentials(&transaction, &self.keyring.data, &peer)?;
-        transaction.commit()?;
+        commit(transaction)?;
         Ok(done)
     }
+}
+
+/// Makes a change last. When the disk fails here, all of the change may be in the log already, and whoever opens the
+/// store next then finds it.
+fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
+    transaction.commit().map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => StoreError::Unsure(error),
+        _ => StoreError::Sqlite(error),
+    })
 }
 
 /// Takes these keys and secrets for `peer`, which must be free.
@@ -227,15 +238,16 @@ impl PeerStore for SqliteStore {
         }
         row::insert(&transaction, &self.keyring.data, &peer)?;
         take(&transaction, &peer.name, &hashes)?;
-        transaction.commit()?;
+        commit(transaction)?;
         Ok(peer)
     }
 
     fn remove(&self, name: &ServiceName) -> Result<(), StoreError> {
-        let connection = self.lock()?;
-        match connection.execute("DELETE FROM peer WHERE name = ?1", params![name.as_str()])? {
+        let mut connection = self.lock()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        match transaction.execute("DELETE FROM peer WHERE name = ?1", params![name.as_str()])? {
             0 => Err(StoreError::NoSuchPeer(name.clone())),
-            _ => Ok(()),
+            _ => commit(transaction),
         }
     }
 
@@ -307,17 +319,17 @@ impl PeerStore for SqliteStore {
             let first = of_this.iter().fold(false, |first, used| peer.note(used) | first);
             row::write_uses(&transaction, peer, first)?;
         }
-        Ok(transaction.commit()?)
+        commit(transaction)
     }
 
     fn set_schedule(&self, name: &ServiceName, every: Option<u64>) -> Result<(), StoreError> {
         let every = every.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-        let connection = self.lock()?;
-        match connection
-            .execute("UPDATE peer SET rotate_every = ?2 WHERE name = ?1", params![name.as_str(), every])?
-        {
+        let mut connection = self.lock()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let query = "UPDATE peer SET rotate_every = ?2 WHERE name = ?1";
+        match transaction.execute(query, params![name.as_str(), every])? {
             0 => Err(StoreError::NoSuchPeer(name.clone())),
-            _ => Ok(()),
+            _ => commit(transaction),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::keyring::{self, PURPOSES, Slot};
-use super::{BUSY, SqliteStore};
+use super::{BUSY, SqliteStore, commit};
 use crate::StoreError;
 use crate::master::MasterKey;
 
@@ -55,7 +55,7 @@ impl SqliteStore {
                 .ok_or(StoreError::WrongMasterKey)?;
             keyring::write(&transaction, next, Slot::Next, purpose, &key)?;
         }
-        Ok(transaction.commit()?)
+        commit(transaction)
     }
 
     /// Takes the old key away; `master` is the new one. `false` if it is the only one already.
@@ -71,7 +71,7 @@ impl SqliteStore {
             Rewrap::Begun => return Err(StoreError::RewrapNotTakenOver),
             Rewrap::TakenOver => promote(&transaction, master)?,
         }
-        transaction.commit()?;
+        commit(transaction)?;
         Ok(true)
     }
 
@@ -88,7 +88,7 @@ impl SqliteStore {
             Rewrap::Begun => remove(&transaction, Slot::Next)?,
             Rewrap::TakenOver => return Err(StoreError::RewrapTakenOver),
         }
-        transaction.commit()?;
+        commit(transaction)?;
         Ok(true)
     }
 
