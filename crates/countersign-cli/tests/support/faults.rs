@@ -117,9 +117,11 @@ pub fn at_every_call(template: &Home, arguments: &[&str], library: &Path, look: 
     assert!(calls.len() > 3, "the library does nothing: {calls:?}");
     for kind in Kind::ALL {
         for at in 1.. {
-            // What is no write is not done by half.
-            let is_write = calls.get(at - 1).is_none_or(|call| call.contains("write"));
-            if matches!(kind, Kind::Half | Kind::Short) && !is_write {
+            let call = |at: usize| calls.get(at).map_or("", String::as_str);
+            // What is no write is not done by half. SQLite's index in memory is made in many equal steps.
+            let is_write = at > calls.len() || call(at - 1).contains("write");
+            let is_step = at > 1 && call(at - 1).ends_with("-shm") && call(at - 2).ends_with("-shm");
+            if is_step || (matches!(kind, Kind::Half | Kind::Short) && !is_write) {
                 continue;
             }
             let home = template.copy();

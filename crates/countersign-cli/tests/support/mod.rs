@@ -32,7 +32,7 @@ use tempfile::TempDir;
 
 pub use fake::{Exchange, Fake};
 pub use pair::{ApiKeyPair, Pair};
-pub use raw::{Connection, Reply, exchange};
+pub use raw::{Connection, Reply, exchange, try_exchange};
 pub use serving::Serving;
 
 /// Long enough for a loaded machine; a test that passes never waits for it.
