@@ -1,6 +1,7 @@
 //! Faults for the real binary: at the N-th call that changes a file below a directory the process is killed, or the
 //! call fails, as `faults.c` does it. And a wall clock that can be set while a process runs.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -141,20 +142,29 @@ pub fn at_every_call(template: &Home, arguments: &[&str], library: &Path, look: 
 /// says otherwise.
 #[track_caller]
 pub fn assert_chains_whole(home: &Home) {
+    let mut chains: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
     for path in files(&home.path().join("audit")) {
         if path.extension().is_none_or(|extension| extension != "jsonl") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'), "half a line in {}", path.display());
-        let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        for (number, line) in (1..).zip(&lines) {
-            assert_eq!(line["seq"], number, "{}", path.display());
+        // `serve.jsonl`, and what was put aside of it as `serve.000….jsonl`.
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let chain = chains.entry(name.split('.').next().unwrap().to_owned()).or_default();
+        chain.extend(text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()));
+    }
+    for (writer, mut lines) in chains {
+        lines.sort_by_key(|line| line["seq"].as_u64());
+        // Retention goes by the clock, and says what it took.
+        let removed = lines.iter().any(|line| line["reason"] == "file-removed");
+        let first = if removed { lines[0]["seq"].as_u64().unwrap() } else { 1 };
+        for (number, line) in (first..).zip(&lines) {
+            assert_eq!(line["seq"], number, "{writer}");
             assert_ne!(line["outcome"], "gap", "{line}");
         }
         for pair in lines.windows(2) {
-            assert_eq!(pair[1]["prev"], pair[0]["mac"], "{}", path.display());
+            assert_eq!(pair[1]["prev"], pair[0]["mac"], "{writer}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod store;
 mod tls;
 mod trail;
 
+pub(crate) use self::clock::behind;
 use self::finding::{Findings, Level, path};
 use crate::args::DoctorArgs;
 use crate::failure::Failure;
