@@ -1,5 +1,8 @@
 use countersign_protocol::identity::{FormError, Profile, ServiceName};
 
+#[cfg(feature = "sqlite")]
+use countersign_protocol::wire::printable;
+
 use crate::KeysError;
 use crate::origin::{Origin, OriginError};
 
@@ -118,7 +121,7 @@ pub enum StoreError {
     },
     /// The database says no.
     #[cfg(feature = "sqlite")]
-    #[error("the store cannot be read or written: {}{}", .0, advice(.0))]
+    #[error("the store cannot be read or written: {}{}", reason(.0), advice(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// The disk failed at the very end of a change.
     #[cfg(feature = "sqlite")]
@@ -136,7 +139,16 @@ pub enum StoreError {
     },
 }
 
-/// What to do about it, where that can be told.
+/// What the database says, without the statement.
+#[cfg(feature = "sqlite")]
+fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => printable(msg, 200),
+        _ => printable(&error.to_string(), 200),
+    }
+}
+
+/// What to do about it.
 #[cfg(feature = "sqlite")]
 fn advice(error: &rusqlite::Error) -> &'static str {
     use rusqlite::ErrorCode;
@@ -154,7 +166,9 @@ fn advice(error: &rusqlite::Error) -> &'static str {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "; nothing was changed. Another process has been writing to it for too long: try again"
         }
-        _ => "",
+        _ => {
+            "; it may be damaged, which `countersign doctor` looks for: restore it from a backup then (docs/backup.md)"
+        }
     }
 }
 

@@ -7,6 +7,7 @@
  * FAULT_AT      the number of the call, from 1 on
  * FAULT_KIND    kill: the process dies before the call.  half: half of a write is done, and the process dies.
  *               enospc, eio: the call fails.  short: half of a write is done, and the rest fails with ENOSPC.
+ *               erofs: all calls fail, and files open for reading only, as if mounted so.
  *               count: nothing fails; every call from FAULT_AT on is told.
  * FAULT_EVER    set: every later call fails as well (enospc, eio)
  * FAULT_SWITCH  a file: as long as it does not exist, nothing is counted and nothing fails
@@ -30,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum kind { COUNT, KILL, HALF, ENOSPC_, EIO_, SHORT };
+enum kind { COUNT, KILL, HALF, ENOSPC_, EIO_, SHORT, EROFS_ };
 
 static const char *dir, *told, *gate, *clock_file;
 static size_t dir_length;
@@ -41,8 +42,8 @@ static atomic_long calls;
 
 __attribute__((constructor)) static void begin(void) {
     const char *text = getenv("FAULT_KIND");
-    static const char *names[] = {"count", "kill", "half", "enospc", "eio", "short"};
-    for (int i = 0; text && i < 6; i++)
+    static const char *names[] = {"count", "kill", "half", "enospc", "eio", "short", "erofs"};
+    for (int i = 0; text && i < 7; i++)
         if (strcmp(text, names[i]) == 0) kind = (enum kind)i;
     dir = getenv("FAULT_DIR");
     dir_length = dir ? strlen(dir) : 0;
@@ -102,8 +103,8 @@ static int fails(const char *call, const char *path) {
         errno = ENOSPC;
         return 1;
     }
-    if (kind == EIO_) {
-        errno = EIO;
+    if (kind == EIO_ || kind == EROFS_) {
+        errno = kind == EIO_ ? EIO : EROFS;
         return 1;
     }
     return 0;
@@ -121,8 +122,8 @@ static int fails(const char *call, const char *path) {
     do {                                                                        \
         char path[PATH_MAX];                                                    \
         if (ours(fd, path) && strikes(text, path)) {                            \
-            if (kind == ENOSPC_ || kind == EIO_) {                              \
-                errno = kind == EIO_ ? EIO : ENOSPC;                            \
+            if (kind == ENOSPC_ || kind == EIO_ || kind == EROFS_) {            \
+                errno = kind == EIO_ ? EIO : kind == EROFS_ ? EROFS : ENOSPC;   \
                 return -1;                                                      \
             }                                                                   \
             if (kind == HALF && (count) > 1) { half; die(); }                   \
@@ -222,6 +223,7 @@ int mkdir(const char *path, mode_t mode) {
 
 /* Only if it makes a file: the others take no room. */
 static int making(const char *path, int flags) {
+    if (kind == EROFS_) return (flags & O_ACCMODE) != O_RDONLY && below(path);
     return (flags & O_CREAT) && below(path) && syscall(SYS_faccessat, AT_FDCWD, path, F_OK) != 0;
 }
 

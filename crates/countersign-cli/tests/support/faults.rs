@@ -28,6 +28,8 @@ pub enum Kind {
     StaysFull,
     /// The disk reports errors from this call on.
     StaysBroken,
+    /// The file system can be read only.
+    ReadOnly,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Self::Full | Self::StaysFull => "enospc",
             Self::Short => "short",
             Self::Broken | Self::StaysBroken => "eio",
+            Self::ReadOnly => "erofs",
         }
     }
 }
@@ -86,7 +89,7 @@ pub fn inject(command: &mut Command, library: &Path, home: &Home, kind: Kind, at
         .env("FAULT_AT", at.to_string())
         .env("FAULT_KIND", kind.name())
         .env("FAULT_TOLD", home.beside("told"));
-    if matches!(kind, Kind::StaysFull | Kind::StaysBroken) {
+    if matches!(kind, Kind::StaysFull | Kind::StaysBroken | Kind::ReadOnly) {
         command.env("FAULT_EVER", "1");
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::lookup::{LookupHash, LookupKey};
+use rusqlite::config::DbConfig;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params,
 };
@@ -55,6 +56,8 @@ struct Place {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// Whether the log beside it may be written into it when the last connection ends.
+    tidy: bool,
 }
 
 impl SqliteStore {
@@ -88,11 +91,16 @@ impl SqliteStore {
     pub fn open(path: &Path, master: &MasterKey) -> Result<Self, StoreError> {
         // Looked at before it is opened: a file that is exchanged in between is noticed later.
         let place = Place::of(path)?;
+        let has_log = has_log(path);
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let keyring = open_keyring(&connection, path, master)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         schema::migrate(&mut connection)?;
         let audit_key = keyring::audit(&mut connection, master)?;
+        // A log that belongs to another store makes peers that do not open.
+        let is_ours = !has_log || row::read(&connection, &keyring.data, None)?.damaged.is_empty();
+        tidy_on_close(&connection, is_ours)?;
+        let place = Place { tidy: is_ours, ..place };
         Ok(Self { connection: Mutex::new(connection), keyring, audit_key, place })
     }
 
@@ -123,7 +131,9 @@ impl Place {
         let shown = || path.display().to_string();
         let found = std::path::absolute(path).and_then(|path| Ok((path.metadata()?, path)));
         match found {
-            Ok((metadata, path)) => Ok(Self { path, device: metadata.dev(), inode: metadata.ino() }),
+            Ok((metadata, path)) => {
+                Ok(Self { path, device: metadata.dev(), inode: metadata.ino(), tidy: true })
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(StoreError::NoStore { path: shown() })
             }
@@ -165,6 +175,13 @@ fn open_keyring(connection: &Connection, path: &Path, master: &MasterKey) -> Res
     Keyring::open(connection, master)
 }
 
+/// Whether there is anything in SQLite's log beside this file.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
@@ -173,7 +190,15 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     // Removed secrets are overwritten, not only unlinked.
     connection.pragma_update(None, "secure_delete", true)?;
+    tidy_on_close(&connection, false)?;
     Ok(connection)
+}
+
+/// Whether SQLite writes its log back into the file when the last connection ends. Not before the store has opened: a
+/// log that belongs to another file would be written over this one.
+fn tidy_on_close(connection: &Connection, tidy: bool) -> Result<(), StoreError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !tidy)?;
+    Ok(())
 }
 
 impl SqliteStore {

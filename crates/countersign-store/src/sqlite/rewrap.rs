@@ -7,7 +7,7 @@ use std::time::Instant;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::keyring::{self, PURPOSES, Slot};
-use super::{BUSY, SqliteStore, commit};
+use super::{BUSY, SqliteStore, commit, row};
 use crate::StoreError;
 use crate::master::MasterKey;
 
@@ -38,10 +38,15 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::RewrapOpen`] if two keys open the store and `present` is the older one,
-    /// [`StoreError::SameMasterKey`], [`StoreError::WrongMasterKey`], or the store cannot be written.
+    /// [`StoreError::SameMasterKey`], [`StoreError::WrongMasterKey`], [`StoreError::Damaged`], or the store cannot
+    /// be written.
     pub fn begin_rewrap(&self, present: &MasterKey, next: &MasterKey) -> Result<(), StoreError> {
         let mut connection = self.lock()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Not over damage: the old key may be needed to look into it.
+        if let Some(damage) = row::read(&transaction, &self.keyring.data, None)?.damaged.into_iter().next() {
+            return Err(damage);
+        }
         match state(&transaction, present)? {
             Rewrap::Idle => {}
             Rewrap::Begun => return Err(StoreError::RewrapOpen),
