@@ -45,6 +45,11 @@ pub(crate) enum Command {
     /// Read the trail of every attempt
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write everything but the master key and the trail to one sealed file, also while the service runs
+    Backup(BackupArgs),
+    /// Make a data directory from a backup; say what was changed after it was made
+    #[command(after_help = RESTORE)]
+    Restore(RestoreArgs),
     /// Change the master key
     #[command(subcommand)]
     MasterKey(MasterKeyCommand),
@@ -220,6 +225,29 @@ pub(crate) struct AuditTailArgs {
     /// Write JSON lines
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BackupArgs {
+    /// The new file. It can be opened with the master key of this moment only: keep that too, in another place
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+const RESTORE: &str = "\
+First put the master key of the time of the backup into the empty data directory as master.key (mode 0600), or into
+COUNTERSIGN_MASTER_KEY, and beside it the directory audit/ of the service that was lost, if it still exists: its trail
+knows what was revoked after the backup was made. Those keys are good again until they are revoked again.
+
+Example:
+  mkdir -m 700 new && cp -p saved/master.key new/ && cp -rp old/audit new/
+  countersign --home new restore orders.backup";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RestoreArgs {
+    /// What `countersign backup` wrote
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -55,6 +55,8 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Call(call) => commands::call::run(&home::Home::locate(home)?, &call),
         Command::Status(status) => commands::status::run(&home::Home::locate(home)?, &status),
         Command::Audit(audit) => commands::audit::run(&home::Home::locate(home)?, &audit),
+        Command::Backup(backup) => commands::backup::run(&home::Home::locate(home)?, &backup),
+        Command::Restore(restore) => commands::restore::run(&home::Home::locate(home)?, &restore),
         Command::MasterKey(change) => commands::master_key::run(&home::Home::locate(home)?, &change),
         Command::Doctor(doctor) => commands::doctor::run(&home::Home::locate(home)?, &doctor),
         Command::Explain(explain) => commands::explain::run(&home::Home::locate(home)?, &explain),

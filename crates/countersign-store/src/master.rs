@@ -149,6 +149,12 @@ impl MasterKey {
     pub fn wrapping_key(&self) -> AeadKey {
         AeadKey::derive(&self.0, "countersign wrap 1")
     }
+
+    /// The key that seals backups.
+    #[must_use]
+    pub fn backup_key(&self) -> AeadKey {
+        AeadKey::derive(&self.0, "countersign backup 1")
+    }
 }
 
 impl fmt::Debug for MasterKey {

@@ -163,7 +163,7 @@ impl Changing<'_> {
         let place = match self.source {
             Source::File(_) => "the key is in the file master.key",
             Source::Environment(_) => "the key is in the environment",
-            _ => "the key is a systemd credential",
+            _ => "the key is kept outside of the data directory",
         };
         let detail = if detail.is_empty() { place.to_owned() } else { format!("{place}; {detail}") };
         let change = Change { detail: Some(detail), ..Change::here(STEP, reason) };

@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -9,5 +10,6 @@ pub(crate) mod init;
 pub(crate) mod keygen;
 pub(crate) mod master_key;
 pub(crate) mod peer;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod status;

@@ -7,6 +7,7 @@ use countersign::store::sqlite::{self, SqliteStore};
 use countersign::store::{Listing, Rotation, StoreError};
 
 use super::finding::{Findings, has_command, path};
+use crate::commands::restore;
 use crate::home::Home;
 use crate::show;
 
@@ -130,6 +131,22 @@ fn damaged_mend(home: &Home, damaged: &StoreError) -> String {
             )
         }
         _ => RESTORE.to_owned(),
+    }
+}
+
+/// After a backup was restored: what had been shut out and is let in again.
+pub(super) fn restored(home: &Home, listing: &Listing, findings: &mut Findings) {
+    // A trail that cannot be read is told elsewhere.
+    let Ok(changes) = restore::changes(&home.audit_directory()) else { return };
+    let command = format!("countersign --home {}", path(home.path()));
+    for entry in restore::still_open(&changes, &listing.peers) {
+        let record = &entry.record;
+        let whom = record.credential.as_deref().or(record.service.as_deref()).unwrap_or("-");
+        let what = format!(
+            "{whom} is let in again: it was shut out ({}, {}) after the backup from which this service was restored",
+            record.reason, entry.time
+        );
+        findings.fail("restored", what, restore::mend(entry, &command));
     }
 }
 
