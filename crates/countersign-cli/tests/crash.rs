@@ -4,12 +4,16 @@
 
 mod support;
 
+use std::path::Path;
+use std::process::Command;
+
 use countersign::audit::{AuditSink as _, Direction, Outcome, Record, Settings, tail};
 use countersign::protocol::UnixTime;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
+use countersign::store::{Ending, Next, Overlap, Which};
 use countersign::{NewKeys, NewPeer, PeerStore as _, Trust, open_trail};
-use support::faults::{Kind, Struck, assert_chains_whole, at_every_call, library};
+use support::faults::{Kind, Struck, assert_chains_whole, at_every_call, at_every_call_of, library};
 use support::{Home, Pair, Serving, files};
 
 /// What a failed command tells: an error that is more than a number, and nothing else has happened to it.
@@ -198,6 +202,50 @@ fn what_a_call_answered_is_on_the_trail_wherever_the_next_one_breaks_off() {
         home.run(&call).ok();
         assert!(home.trail().len() > trail.len());
         assert_chains_whole(home);
+    });
+}
+
+const CHILD: &str = "COUNTERSIGN_TEST_LIFECYCLE_OF";
+
+/// What the next test runs in a process of its own: a rotation, then the end of the older credential.
+#[test]
+fn child_of_the_lifecycle_test() {
+    let Some(home) = std::env::var_os(CHILD) else { return };
+    let home = Path::new(&home);
+    let master = MasterKey::load(&Source::File(home.join("master.key")), |_| None).unwrap();
+    let store = SqliteStore::open(&home.join("store.sqlite"), &master).unwrap();
+    let name = "billing".parse().unwrap();
+    let keys = NewKeys::api_key(None, Some(support::new_key().parse().unwrap())).unwrap();
+    let overlap = Overlap::new(UnixTime(1), 60, None);
+    store.rotate(&name, Next { keys, overlap, confirmed: false }, UnixTime(1)).unwrap();
+    println!("did rotate");
+    store.end(&name, Which::Number(1), Ending::Compromised, UnixTime(2)).unwrap();
+    println!("did revoke");
+}
+
+#[test]
+fn a_rotation_and_a_revocation_are_in_effect_whole_or_not_at_all() {
+    let Some(library) = library() else { return };
+    let template = orders();
+    template.run(&add("billing", "billing")).ok();
+    let child = |home: &Home| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child_of_the_lifecycle_test", "--nocapture"]).env(CHILD, home.path());
+        command
+    };
+    at_every_call_of(&template, child, library, |home, struck| {
+        let peer = open(home).get(&"billing".parse().unwrap()).unwrap();
+        let live: Vec<u32> = peer.credentials.iter().map(|one| one.number).collect();
+        let ended: Vec<u32> = peer.ended.iter().map(|one| one.number).collect();
+        let states: [(&[u32], &[u32]); 3] = [(&[1], &[]), (&[1, 2], &[]), (&[2], &[1])];
+        let state = states.iter().position(|state| *state == (&live, &ended));
+        let state = state.unwrap_or_else(|| panic!("half: {live:?}, {ended:?}: {struck:?}"));
+        // What was told is in effect, and what comes next may be.
+        let told = usize::from(struck.stdout.contains("did rotate"))
+            + usize::from(struck.stdout.contains("did revoke"));
+        assert!(state >= told && state <= told + 1, "{state}: {struck:?}");
+        assert_eq!(live.len() == 2, peer.credentials[0].overlap.is_some());
+        assert_sound(home);
     });
 }
 
