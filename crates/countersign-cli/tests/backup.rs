@@ -1,6 +1,11 @@
 //! `backup` and `restore`: while the service runs, broken off anywhere, and what an older store lets in again.
 
-#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what breaks in a helper ends the test"
+)]
 
 mod support;
 

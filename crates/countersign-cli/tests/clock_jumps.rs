@@ -1,6 +1,11 @@
 //! The machine's clock is set while a server runs, and between two runs.
 
-#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what breaks in a helper ends the test"
+)]
 
 mod support;
 

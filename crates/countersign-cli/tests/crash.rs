@@ -1,6 +1,11 @@
 //! Every command that writes, killed and failed at every single call with which it changes a file.
 
-#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what breaks in a helper ends the test"
+)]
 
 mod support;
 
@@ -22,7 +27,7 @@ fn assert_told(struck: &Struck) {
     match struck.code {
         None | Some(0) => {}
         Some(1) => {
-            assert!(struck.stderr.starts_with("countersign: ") && struck.stderr.len() > 40, "{struck:?}")
+            assert!(struck.stderr.starts_with("countersign: ") && struck.stderr.len() > 40, "{struck:?}");
         }
         _ => panic!("{struck:?}"),
     }
@@ -117,9 +122,9 @@ fn a_peer_is_added_whole_or_not_at_all() {
         }
         let again = home.run(&add);
         if there {
-            again.refused(1, &["already"])
+            again.refused(1, &["already"]);
         } else {
-            drop(again.ok())
+            again.ok();
         }
         assert_sound(home);
     });

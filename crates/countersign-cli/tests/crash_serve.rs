@@ -1,6 +1,11 @@
 //! `serve` under load: killed at any time and at chosen writes, and on a disk that is full for a while.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what breaks in a helper ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what breaks in a helper ends the test"
+)]
 
 mod support;
 

@@ -1,6 +1,11 @@
 //! Damaged, newer, foreign and read-only files: a clear error or all as before, and nothing is overwritten.
 
-#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what breaks in a helper ends the test"
+)]
 
 mod support;
 

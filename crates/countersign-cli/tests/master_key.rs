@@ -1,6 +1,11 @@
 //! `master-key rotate`: in one run where the key is in a file, in two steps where it is elsewhere.
 
-#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what breaks in a helper ends the test"
+)]
 
 mod support;
 
