@@ -202,3 +202,33 @@ fn of_many_changes_at_once_each_leaves_a_store_that_opens() {
     home.run(&["peer", "list"]).ok();
     with_key(&home, &old, &["peer", "list"]).refused(1, &["the master key is not the one"]);
 }
+
+#[test]
+fn doctor_names_what_an_interrupted_change_left_and_the_command_that_mends_it() {
+    let home = Home::of("orders");
+    let next = home.path().join("master.key.next");
+    let warned = |said: &str| {
+        let findings = home.run(&["doctor", "--offline", "--json"]).json();
+        let findings = findings["findings"].as_array().unwrap().clone();
+        let found = findings
+            .iter()
+            .find(|one| one["level"] == "warn" && one["what"].as_str().unwrap().contains(said));
+        found.map(|one| one["mend"].as_str().unwrap().to_owned())
+    };
+    let mend = format!("countersign --home {} master-key rotate", home.path().display());
+    // Before it was let in.
+    fs::copy(key_file(&Home::of("other")), &next).unwrap();
+    assert_eq!(warned("master.key.next").unwrap(), mend);
+    home.run(&["master-key", "rotate"]).ok();
+    assert!(!next.exists() && warned("master.key.next").is_none());
+    // After it was let in.
+    let (present, other) = (key(&home), key(&Home::of("other")));
+    home.hide(&other);
+    let given = home.secret_file("given", &other);
+    with_key(&home, &present, &["master-key", "rotate", "--new-key-file", &given]).ok();
+    home.run(&["master-key", "rotate"]).refused(1, &["--finish", "--abandon"]);
+    fs::copy(home.beside("given"), &next).unwrap();
+    assert_eq!(warned("two keys").unwrap(), mend);
+    home.run(&["master-key", "rotate"]).ok();
+    assert!(!next.exists() && warned("two keys").is_none());
+}

@@ -90,13 +90,13 @@ fn intact(home: &Home, findings: &mut Findings) -> bool {
 fn two_keys(home: &Home, open: bool, findings: &mut Findings) {
     let (next, command) = (home.next_master_key_file(), format!("countersign --home {}", path(home.path())));
     let in_file = matches!(home.master_key_source(), Source::File(_));
-    if open && in_file {
+    if open && in_file && next.symlink_metadata().is_ok() {
         let what = "a change of the master key was interrupted: two keys open the store";
         findings.warn("master-key", what, format!("{command} master-key rotate"));
     } else if open {
         let what = "a change of the master key is open: two keys open the store";
         let mend = format!(
-            "{command} master-key rotate --finish   (with the new key in {}; or --abandon with the old one)",
+            "{command} master-key rotate --finish   (if the new key is in {}; else --abandon)",
             home.master_key_source()
         );
         findings.warn("master-key", what, mend);
