@@ -51,6 +51,14 @@ pub(crate) enum Command {
     /// Read the trail of every attempt
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write everything but the master key and the trail to one sealed file, also while the service runs
+    Backup(BackupArgs),
+    /// Make a data directory from a backup; say what was changed after it was made
+    #[command(after_help = RESTORE)]
+    Restore(RestoreArgs),
+    /// Change the master key
+    #[command(subcommand)]
+    MasterKey(MasterKeyCommand),
     /// Look at everything that this service stands on; name the command that mends what is wrong
     Doctor(DoctorArgs),
     /// Say why a signature did not match: what was signed, and what should have been
@@ -331,6 +339,59 @@ pub(crate) struct AuditTailArgs {
     /// Write JSON lines
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BackupArgs {
+    /// The new file. It can be opened with the master key of this moment only: keep that too, in another place
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+const RESTORE: &str = "\
+First put the master key of the time of the backup into the empty data directory as master.key (mode 0600), or into
+COUNTERSIGN_MASTER_KEY, and beside it the directory audit/ of the service that was lost, if it still exists: its trail
+knows what was revoked after the backup was made. Those keys are good again until they are revoked again.
+
+Example:
+  mkdir -m 700 new && cp -p saved/master.key new/ && cp -rp old/audit new/
+  countersign --home new restore orders.backup";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RestoreArgs {
+    /// What `countersign backup` wrote
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MasterKeyCommand {
+    /// Put a new master key in the place of the present one; a running server goes on undisturbed
+    #[command(after_help = MASTER_KEY)]
+    Rotate(MasterKeyRotateArgs),
+}
+
+const MASTER_KEY: &str = "\
+If the master key is in the file master.key, one run does everything: it makes a new key, and the old one does not
+open the store any more. After a crash, run it again.
+
+If it is in the environment or a systemd credential, there are two steps, and both keys open the store in between:
+  openssl rand -base64 32 | (umask 077; cat > new.key)
+  countersign master-key rotate --new-key-file new.key
+  # put the new key where the old one is, for the service and for this shell; restart the service
+  countersign master-key rotate --finish";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct MasterKeyRotateArgs {
+    /// The new key, base64 of 32 bytes [default: a random one, where it is kept in the file master.key]
+    #[arg(long, value_name = "FILE|-|env:NAME")]
+    pub(crate) new_key_file: Option<SecretSource>,
+    /// The new key is in place: let the old one open the store no longer
+    #[arg(long, conflicts_with_all = ["new_key_file", "abandon"])]
+    pub(crate) finish: bool,
+    /// Keep the old key: let the new one open the store no longer
+    #[arg(long, conflicts_with = "new_key_file")]
+    pub(crate) abandon: bool,
 }
 
 #[derive(Debug, ClapArgs)]

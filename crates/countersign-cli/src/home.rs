@@ -1,11 +1,12 @@
 //! The data directory.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use countersign::audit::{Settings, Trail};
+use countersign::store::StoreError;
 use countersign::store::declared::DeclaredStore;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
@@ -102,8 +103,17 @@ impl Home {
         )
     }
 
+    pub(crate) fn master_key_file(&self) -> PathBuf {
+        self.0.join("master.key")
+    }
+
+    /// Where `master-key rotate` keeps the next key until it takes the place of the present one.
+    pub(crate) fn next_master_key_file(&self) -> PathBuf {
+        self.0.join("master.key.next")
+    }
+
     pub(crate) fn master_key_source(&self) -> Source {
-        Source::choose(&self.0.join("master.key"), |name| std::env::var_os(name))
+        Source::choose(&self.master_key_file(), |name| std::env::var_os(name))
     }
 
     pub(crate) fn master_key(&self) -> Result<MasterKey, Failure> {
@@ -184,7 +194,28 @@ impl Home {
         // The config is looked at first, so that a wrong directory is told as such.
         self.config()?;
         self.check()?;
-        Ok(SqliteStore::open(&self.store_file(), &self.master_key()?)?)
+        match SqliteStore::open(&self.store_file(), &self.master_key()?) {
+            // The key may just have been changed, between the two.
+            Err(StoreError::WrongMasterKey) => {
+                Ok(SqliteStore::open(&self.store_file(), &self.master_key()?)?)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// The same lock as [`Home::lock`], for commands that replace files of the data directory: they do not wait for
+    /// others. Leaves no file behind.
+    pub(crate) fn try_lock(&self) -> Result<File, Failure> {
+        let shown = || self.0.display().to_string();
+        let directory = File::open(&self.0).context(shown)?;
+        match directory.try_lock() {
+            Ok(()) => Ok(directory),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
+                "another command is changing files in {}: try again when it has ended",
+                self.0.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(error).context(shown),
+        }
     }
 
     /// The trail of one kind of process.

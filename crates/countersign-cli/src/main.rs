@@ -60,6 +60,9 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Revoke(revoke) => commands::revoke::run(&home::Home::locate(home)?, &revoke),
         Command::Status(status) => commands::status::run(&home::Home::locate(home)?, &status),
         Command::Audit(audit) => commands::audit::run(&home::Home::locate(home)?, &audit),
+        Command::Backup(backup) => commands::backup::run(&home::Home::locate(home)?, &backup),
+        Command::Restore(restore) => commands::restore::run(&home::Home::locate(home)?, &restore),
+        Command::MasterKey(change) => commands::master_key::run(&home::Home::locate(home)?, &change),
         Command::Doctor(doctor) => commands::doctor::run(&home::Home::locate(home)?, &doctor),
         Command::Explain(explain) => commands::explain::run(&home::Home::locate(home)?, &explain),
     }

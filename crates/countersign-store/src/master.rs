@@ -124,10 +124,15 @@ impl MasterKey {
                 Zeroizing::new(std::str::from_utf8(&bytes).unwrap_or_default().to_owned())
             }
         };
-        let decoded = STANDARD.decode(strip_line_end(&text)).map(Zeroizing::new);
+        Self::parse(&text).ok_or_else(|| MasterKeyError::Form { origin: source.clone() })
+    }
+
+    /// Base64 of 32 bytes, with or without one line end; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let decoded = STANDARD.decode(strip_line_end(text)).map(Zeroizing::new);
         let key = decoded.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
         key.map(|key| Self(Zeroizing::new(key)))
-            .ok_or_else(|| MasterKeyError::Form { origin: source.clone() })
     }
 
     /// Writes the key to a new file with mode 0600, durably, whole or not at all.
@@ -143,6 +148,12 @@ impl MasterKey {
     #[must_use]
     pub fn wrapping_key(&self) -> AeadKey {
         AeadKey::derive(&self.0, "countersign wrap 1")
+    }
+
+    /// The key that seals backups.
+    #[must_use]
+    pub fn backup_key(&self) -> AeadKey {
+        AeadKey::derive(&self.0, "countersign backup 1")
     }
 }
 

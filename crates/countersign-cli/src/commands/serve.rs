@@ -5,6 +5,7 @@ use countersign::server::Authenticator;
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::doctor::behind;
 use super::peer::trust_in_file;
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -17,9 +18,13 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     log();
     let settings = settings(home, &config, args)?;
     let Stores { peers: store, local } = home.stores()?;
-    if config.token.lifetime().is_none()
-        && store.read_all()?.peers.iter().any(|peer| peer.profile == Profile::ApiKey)
-    {
+    let listing = store.read_all()?;
+    for what in behind(home, Some(&listing)) {
+        tracing::error!(
+            "{what}: what has not ended by this clock is accepted (docs/troubleshooting.md, \"A wrong clock\")"
+        );
+    }
+    if config.token.lifetime().is_none() && listing.peers.iter().any(|peer| peer.profile == Profile::ApiKey) {
         tracing::warn!("tokens are switched off: peers under the profile api-key reach no protected route");
     }
     let metrics = Metrics::new();

@@ -13,6 +13,7 @@
 )]
 
 pub mod fake;
+pub mod faults;
 pub mod life;
 pub mod pair;
 pub mod raw;
@@ -32,7 +33,7 @@ use tempfile::TempDir;
 
 pub use fake::{Exchange, Fake};
 pub use pair::{ApiKeyPair, Pair};
-pub use raw::{Connection, Reply, exchange};
+pub use raw::{Connection, Reply, exchange, try_exchange};
 pub use serving::Serving;
 
 /// Long enough for a loaded machine; a test that passes never waits for it.
@@ -153,6 +154,15 @@ impl Home {
         home
     }
 
+    /// The same again, in another place: in memory, where there is such a place, for tests that make hundreds.
+    pub fn copy(&self) -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let copy = Self { directory, secrets: Mutex::default() };
+        *copy.secrets.lock().unwrap() = self.secrets.lock().unwrap().clone();
+        copy_tree(self.directory.path(), copy.directory.path());
+        copy
+    }
+
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("home")
     }
@@ -268,6 +278,19 @@ impl Drop for Home {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.assert_nothing_leaked();
+        }
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (source, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if source.is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            std::fs::set_permissions(&target, source.metadata().unwrap().permissions()).unwrap();
+            copy_tree(&source, &target);
+        } else {
+            std::fs::copy(&source, &target).unwrap();
         }
     }
 }

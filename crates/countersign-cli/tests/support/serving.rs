@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -73,6 +74,22 @@ impl Serving {
     /// What it wrote to standard error so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    /// Waits until it has been killed, by whomever.
+    #[track_caller]
+    pub fn killed(&mut self) {
+        let mut signal = None;
+        eventually("the server is killed", || {
+            signal = self.child.try_wait().unwrap().map(|status| status.signal());
+            signal.is_some()
+        });
+        assert_eq!(signal.flatten(), Some(9), "it ended by itself: {}", self.log());
     }
 
     pub fn terminate(&self) {

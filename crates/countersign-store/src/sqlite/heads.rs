@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use super::{Place, connect};
+use super::{Place, connect, tidy_on_close};
 use crate::StoreError;
 
 /// How long a head waits for somebody else who writes to the store. One that is not stored costs little: the next
@@ -39,6 +39,7 @@ impl AuditHeads {
         connection.busy_timeout(BUSY)?;
         // A head that a power cut takes back is one that the trail is ahead of, which is what a head may be.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        tidy_on_close(&connection, place.tidy)?;
         Ok(Self { connection, place })
     }
 

@@ -9,6 +9,8 @@ mod store;
 mod tls;
 mod trail;
 
+pub(crate) use self::clock::behind;
+pub(crate) use self::finding::path as shell_path;
 use self::finding::{Findings, Level, path};
 use crate::args::DoctorArgs;
 use crate::failure::Failure;
@@ -70,6 +72,7 @@ fn examine(home: &Home, offline: bool) -> Findings {
     if let Some(listing) = &listing {
         store::ages(home, listing, &mut findings);
         store::exported(home, listing, &mut findings);
+        store::restored(home, listing, &mut findings);
     }
     if let Some(config) = &config {
         tls::own(home, config, &mut findings);

@@ -2,11 +2,13 @@
 
 use countersign::PeerStore as _;
 use countersign::protocol::UnixTime;
+use countersign::store::master::Source;
 use countersign::store::sqlite::{self, SqliteStore};
 use countersign::store::{Listing, Rotation, StoreError};
 
 use super::files::files;
 use super::finding::{Findings, path};
+use crate::commands::restore;
 use crate::commands::rotate::named;
 use crate::home::Home;
 use crate::show;
@@ -58,6 +60,7 @@ fn intact(home: &Home, findings: &mut Findings) -> bool {
     let file = home.store_file();
     match sqlite::inspect(&file) {
         Ok(found) if found.damage.is_empty() => {
+            two_keys(home, found.rewrap_open, findings);
             findings.ok("database", format!("{} is intact (schema {})", file.display(), found.schema));
             true
         }
@@ -85,8 +88,33 @@ fn intact(home: &Home, findings: &mut Findings) -> bool {
     }
 }
 
+/// A change of the master key that was begun and not finished, or what a crash left of one.
+fn two_keys(home: &Home, open: bool, findings: &mut Findings) {
+    let (next, command) = (home.next_master_key_file(), format!("countersign --home {}", path(home.path())));
+    let in_file = matches!(home.master_key_source(), Source::File(_));
+    if open && in_file && next.symlink_metadata().is_ok() {
+        let what = "a change of the master key was interrupted: two keys open the store";
+        findings.warn("master-key", what, format!("{command} master-key rotate"));
+    } else if open {
+        let what = "a change of the master key is open: two keys open the store";
+        let mend = format!(
+            "{command} master-key rotate --finish   (if the new key is in {}; else --abandon)",
+            home.master_key_source()
+        );
+        findings.warn("master-key", what, mend);
+    } else if next.symlink_metadata().is_ok() {
+        let what = format!(
+            "{} is what an interrupted change of the master key left; it opens nothing",
+            next.display()
+        );
+        let mend =
+            if in_file { format!("{command} master-key rotate") } else { format!("rm {}", path(&next)) };
+        findings.warn("leftovers", what, mend);
+    }
+}
+
 fn key_mend(home: &Home) -> String {
-    let file = home.path().join("master.key");
+    let file = home.master_key_file();
     let mode = std::os::unix::fs::MetadataExt::mode;
     match file.metadata() {
         Ok(found) if mode(&found) & 0o077 != 0 => format!("chmod 600 {}", path(&file)),
@@ -105,6 +133,22 @@ fn damaged_mend(home: &Home, damaged: &StoreError) -> String {
             )
         }
         _ => RESTORE.to_owned(),
+    }
+}
+
+/// After a backup was restored: what had been shut out and is let in again.
+pub(super) fn restored(home: &Home, listing: &Listing, findings: &mut Findings) {
+    // A trail that cannot be read is told elsewhere.
+    let Ok(changes) = restore::changes(&home.audit_directory()) else { return };
+    let command = format!("countersign --home {}", path(home.path()));
+    for entry in restore::still_open(&changes, &listing.peers) {
+        let record = &entry.record;
+        let whom = record.credential.as_deref().or(record.service.as_deref()).unwrap_or("-");
+        let what = format!(
+            "{whom} is let in again: it was shut out ({}, {}) after the backup from which this service was restored",
+            record.reason, entry.time
+        );
+        findings.fail("restored", what, restore::mend(entry, &command));
     }
 }
 
