@@ -72,9 +72,12 @@ impl Trail {
 }
 
 impl AuditSink for Trail {
-    fn submit(&self, record: Record) -> Ticket {
+    fn submit(&self, mut record: Record) -> Ticket {
         let refuse =
             |why: &str| Ticket::known(Err(AuditError::new(&*self.shared.path, io::Error::other(why))));
+        if !record.shorten() {
+            return refuse("the record is too long");
+        }
         let mut queue = self.shared.lock();
         if queue.closed {
             return refuse("its writer has ended");
