@@ -23,17 +23,40 @@ struct Kept {
     first: Option<First>,
 }
 
+/// When each file's last record was written, as far as its first and that of the next file tell. Where these are of a
+/// clock that was set ahead (they are in the future), the first record after that was put right tells.
+fn ends(kept: &[Kept], now: OffsetDateTime) -> Vec<Option<OffsetDateTime>> {
+    let soon = now.saturating_add(time::Duration::DAY);
+    let (mut next, mut right) = (None, None);
+    let mut ends = Vec::with_capacity(kept.len());
+    for file in kept.iter().rev() {
+        let first = file.first.and_then(|first| first.time);
+        ends.push(match first.max(next) {
+            _ if matches!(file.kind, Kind::Unchained(_)) => Some(file.modified),
+            Some(end) if end > soon => right.or(Some(end)),
+            end => end,
+        });
+        next = first.or(next);
+        right = first.filter(|first| *first <= soon).or(right);
+    }
+    ends.reverse();
+    ends
+}
+
 impl Chain {
     /// Whether the file in use has to give way before so many bytes more are written.
     pub(crate) fn is_due(&self, more: u64, now: OffsetDateTime) -> bool {
         let Some(tip) = &self.tip else { return false };
+        // Also one that began in a time to come: the clock was wrong, and would not let it become old.
         let old = || {
             let begun = tip.first.and_then(|(_, time)| time)?;
-            Duration::try_from(now - begun).ok()
+            let age = now - begun;
+            Some(
+                age < -time::Duration::DAY
+                    || Duration::try_from(age).is_ok_and(|age| age > self.settings.keep / 10),
+            )
         };
-        tip.end > 0
-            && (tip.end.saturating_add(more) > self.settings.rotate_bytes
-                || old().is_some_and(|age| age > self.settings.keep / 10))
+        tip.end > 0 && (tip.end.saturating_add(more) > self.settings.rotate_bytes || old().unwrap_or(false))
     }
 
     /// Puts the file in use aside under the number of its first record, and begins a new one. The chain goes on.
@@ -80,18 +103,9 @@ impl Chain {
             .filter(|time| now.checked_sub(keep / 10).is_some_and(|settled| *time <= settled))
             .max();
         self.doubt(now, believed, keep);
-        // A record is not younger than the ones after it, whatever the clock said when it was written.
-        let mut not_after = None;
-        let mut ends = Vec::with_capacity(kept.len());
-        for file in kept.iter().rev() {
-            ends.push(if matches!(file.kind, Kind::Unchained(_)) { Some(file.modified) } else { not_after });
-            not_after = match (not_after, file.first.and_then(|first| first.time)) {
-                (Some(after), Some(first)) => Some(first.min(after)),
-                (after, first) => first.or(after),
-            };
-        }
+        let ends = ends(&kept, now);
         let mut total: u64 = kept.iter().map(|file| file.length).sum();
-        let mut kept = kept.into_iter().zip(ends.into_iter().rev()).peekable();
+        let mut kept = kept.into_iter().zip(ends).peekable();
         while let Some((file, end)) = kept.next() {
             let old = end.zip(believed).is_some_and(|(end, believed)| believed - end > keep);
             if !matches!(file.kind, Kind::Unchained(_) | Kind::Archive(..))
@@ -169,3 +183,7 @@ impl Chain {
         self.notes.push(record);
     }
 }
+
+#[cfg(test)]
+#[path = "rotate_tests.rs"]
+mod tests;

@@ -181,7 +181,6 @@ fn work(shared: &Shared, mut chain: Chain) {
             Ok(()) => lost = 0,
             Err(error) if disk::is_full(&error) && chain.settings.when_full == WhenFull::DangerContinue => {
                 let count = promises.len() as u64;
-                promises.for_each(|promise| promise.keep(Ok(())));
                 if lost == 0 {
                     tracing::error!(
                         path = shared.path,
@@ -193,6 +192,7 @@ fn work(shared: &Shared, mut chain: Chain) {
                 if let Some(told) = &chain.settings.on_dropped {
                     told(count);
                 }
+                promises.for_each(|promise| promise.keep(Ok(())));
             }
             Err(error) => {
                 let error = chain.error(error);
