@@ -10,6 +10,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use countersign::{ApiKey, Profile, ServiceName, Trust};
 use countersign_gateway::ListenUrl;
 
+pub(crate) use crate::commands::audit::args::AuditCommand;
+
 use crate::secret_input::SecretSource;
 
 /// Two services prove to each other who they are before they exchange data.
@@ -42,7 +44,7 @@ pub(crate) enum Command {
     Call(CallArgs),
     /// Show this service, its peers and the ages of their credentials
     Status(JsonArgs),
-    /// Read the trail of every attempt
+    /// Read the trail of every attempt, and find out whether anybody touched it
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Look at everything that this service stands on; name the command that mends what is wrong
@@ -201,22 +203,6 @@ pub(crate) struct CallArgs {
     /// What to call: a URL below a peer's
     #[arg(value_name = "URL")]
     pub(crate) url: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// Show the last attempts: a table on a terminal, JSON lines elsewhere
-    Tail(AuditTailArgs),
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct AuditTailArgs {
-    /// How many
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
-    pub(crate) lines: usize,
-    /// Write JSON lines
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,6 +1,8 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::Profile;
+use countersign::audit::WhenFull;
 use countersign::server::Authenticator;
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +26,7 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     }
     let metrics = Metrics::new();
     let counted = metrics.clone();
-    let trail = home.trail(&local, "serve")?;
+    let trail = home.trail_with(&local, "serve", trail_settings(&config, &metrics))?;
     let authenticator = Authenticator::builder(config.service.clone(), store)
         .audit(trail)
         .challenge_lifetime(config.challenge.lifetime())
@@ -54,6 +56,20 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
             Err(Failure::new("stopped; some requests had not ended in time and were cut off"))
         }
     })
+}
+
+/// How the trail is kept; what weakens it is said.
+fn trail_settings(config: &Config, metrics: &Metrics) -> countersign::audit::Settings {
+    let mut settings = config.audit.settings(true);
+    if settings.danger_no_sync {
+        tracing::warn!("danger_no_sync: attempts are answered before their records are on the disk");
+    }
+    if settings.when_full == WhenFull::DangerContinue {
+        tracing::warn!("when_full is danger-continue: on a full disk attempts go on without a record");
+    }
+    let dropped = metrics.clone();
+    settings.on_dropped = Some(Arc::new(move |count| dropped.dropped_records(count)));
+    settings
 }
 
 fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, Failure> {
