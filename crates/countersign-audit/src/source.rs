@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,21 @@ impl Found {
     /// Opens it. One that is put aside keeps its name; it is not found if it was removed meanwhile.
     pub(crate) fn open(&mut self) -> io::Result<File> {
         self.open.take().unwrap_or_else(|| lines::open(&self.path))
+    }
+
+    /// A file in use whose first line is of version 1 is one without a chain.
+    pub(crate) fn check_unchained(&mut self) {
+        if let Some(Ok(file)) = &self.open
+            && let Ok(file) = file.try_clone()
+        {
+            let mut start = Lines::new(file.take(lines::LONGEST as u64));
+            let claimed = start.next().ok().flatten().and_then(|line| line::claimed(line.text));
+            if claimed.is_some_and(|(version, _)| version < line::VERSION) {
+                self.kind = Kind::Unchained(0);
+            }
+            // The clone shares its place in the file.
+            self.open = None;
+        }
     }
 
     pub(crate) fn name(&self) -> String {

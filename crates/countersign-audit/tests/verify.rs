@@ -335,6 +335,12 @@ fn half_a_last_line_is_a_notice_and_lines_of_version_1_are_told_to_be_beyond_che
     assert!(report.is_whole(), "{report:#?}");
     let kinds: Vec<_> = report.notices.iter().map(|notice| notice.kind).collect();
     assert_eq!(kinds, [NoticeKind::Unchained, NoticeKind::HalfLine]);
+    // Before a later version has been there.
+    let new = Place::new();
+    fs::create_dir(new.audit()).unwrap();
+    fs::write(new.file(LAST), old).unwrap();
+    let report = new.verify();
+    assert!(report.is_whole() && report.notices[0].kind == NoticeKind::Unchained, "{report:#?}");
     // In a chain such a line is something else.
     let old = after(SECOND, |lines| old.clone_into(&mut lines[1]));
     assert_eq!(old, [wrong(FaultKind::Changed, 6, 6, SECOND, 2)]);

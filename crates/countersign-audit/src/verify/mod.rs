@@ -21,6 +21,7 @@ use crate::head::Ends;
 use crate::key::WriterKey;
 use crate::line::Link;
 use crate::lines::Lines;
+use crate::source::Found;
 use crate::{AuditKey, Heads, source};
 use report::Collected;
 use walk::Walk;
@@ -93,7 +94,11 @@ impl Look<'_> {
         let before = collected.count;
         // In this order: files may be ahead of what the store says, never behind it.
         let head = self.head(key)?;
-        let files = source::found(self.directory, self.writer)?;
+        let mut files = source::found(self.directory, self.writer)?;
+        if head.is_none() {
+            // Lines of version 1 that no later version has put aside yet.
+            files.iter_mut().for_each(Found::check_unchained);
+        }
         let ends = match head {
             Some(Stored::Sealed(ends)) => Some(ends),
             Some(Stored::Changed) | None => None,

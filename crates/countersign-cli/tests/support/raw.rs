@@ -48,6 +48,11 @@ impl Connection {
         Self::over(TcpStream::connect(address).unwrap())
     }
 
+    /// A connection, if anybody listens.
+    pub fn try_open(address: &str) -> std::io::Result<Self> {
+        TcpStream::connect(address).map(Self::over)
+    }
+
     /// A connection from an address of our choice: on Linux all of 127.0.0.0/8 is this machine's.
     pub fn open_from(source: Ipv4Addr, address: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
