@@ -1,5 +1,12 @@
 //! What somebody did to the trail is found and named; what a writer, a crash or retention did is no alarm.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a broken helper ends the test"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

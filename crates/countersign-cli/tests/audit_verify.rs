@@ -1,5 +1,12 @@
 //! `audit verify`, `audit export` and `audit tail --follow` with the real command.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a broken helper ends the test"
+)]
+
 mod support;
 
 use std::fs;
@@ -22,6 +29,9 @@ fn called() -> (Pair, Serving) {
     }
     (pair, serving)
 }
+
+/// Does something to the lines of a file.
+type Tampering = fn(&mut Vec<String>);
 
 fn file(home: &Home) -> PathBuf {
     home.path().join("audit/serve.jsonl")
@@ -57,7 +67,7 @@ fn a_whole_trail_is_told_and_so_is_each_writers_last_record() {
 
 #[test]
 fn what_somebody_did_to_the_trail_is_named_and_the_exit_code_is_1() {
-    let tamperings: [(&str, &str, fn(&mut Vec<String>)); 4] = [
+    let tamperings: [(&str, &str, Tampering); 4] = [
         ("changed", "record 2 was changed (serve.jsonl, line 2)", |lines| {
             lines[1] = lines[1].replace("accepted", "refused");
         }),

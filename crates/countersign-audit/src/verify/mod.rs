@@ -6,6 +6,7 @@
 //! what is put aside meanwhile is in the list. What retention removes meanwhile is noticed by asking for the head
 //! again, which moves before a file is removed.
 
+mod amiss;
 mod report;
 mod walk;
 

@@ -2,56 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::report::{Anchor, Collected, Fault, FaultKind, Notice, NoticeKind, records};
+use super::amiss::{At, Bad, Gap, IN_MIND, Run, What, are, judge};
+use super::report::{Anchor, Collected, Fault, FaultKind, Notice, NoticeKind};
 use crate::head::Ends;
 use crate::key::WriterKey;
 use crate::line::{self, Link, Sealed};
 use crate::lines::Line;
 use crate::{Entry, Outcome};
-
-/// Ranges of missing records, and lines that are no record, that are kept in mind until it is clear what they are.
-const IN_MIND: usize = 1024;
-
-/// A file and a line in it.
-#[derive(Clone, Debug)]
-struct At {
-    index: usize,
-    file: String,
-    line: u64,
-}
-
-/// Records that were not there when they should have come. They may stand further on.
-struct Gap {
-    from: u64,
-    to: u64,
-    kind: FaultKind,
-    at: At,
-    text: String,
-}
-
-/// A line that is not its writer's.
-struct Bad {
-    at: At,
-    claim: Option<u64>,
-    what: What,
-}
-
-enum What {
-    Unreadable,
-    /// Version 1, which has no chain.
-    Unchained,
-    NotItsMac,
-    Of(String),
-}
-
-/// Records one after the other that stand where they should not.
-struct Run {
-    kind: FaultKind,
-    from: u64,
-    to: u64,
-    after: u64,
-    at: At,
-}
 
 pub(super) struct Walk<'a> {
     writer: &'a str,
@@ -62,15 +19,15 @@ pub(super) struct Walk<'a> {
     /// Where the chain has to begin, as long as no record has come.
     start: Option<Link>,
     /// The record with the greatest number so far.
-    position: Option<Link>,
+    pub(super) position: Option<Link>,
     /// In which file it stands.
     position_file: usize,
-    at: At,
+    pub(super) at: At,
     /// The number in the file's name, until its first record has come.
     named: Option<u64>,
-    gaps: Vec<Gap>,
-    bad: Vec<Bad>,
-    run: Option<Run>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) bad: Vec<Bad>,
+    pub(super) run: Option<Run>,
     records: u64,
 }
 
@@ -100,7 +57,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn fault(&mut self, kind: FaultKind, at: Option<&At>, range: Option<(u64, u64)>, text: String) {
+    pub(super) fn fault(&mut self, kind: FaultKind, at: Option<&At>, range: Option<(u64, u64)>, text: &str) {
         let fault = Fault {
             writer: self.writer.to_owned(),
             kind,
@@ -121,23 +78,23 @@ impl<'a> Walk<'a> {
 
     pub(super) fn head_lost(&mut self) {
         let text = "the store knows nothing of this chain: nobody can tell whether records are missing at its beginning or end";
-        self.fault(FaultKind::HeadLost, None, None, text.to_owned());
+        self.fault(FaultKind::HeadLost, None, None, text);
     }
 
     pub(super) fn head_changed(&mut self) {
         let text = "what the store says of where this chain begins and ends was not written by its writer: nobody can tell whether records are missing there";
-        self.fault(FaultKind::HeadChanged, None, None, text.to_owned());
+        self.fault(FaultKind::HeadChanged, None, None, text);
     }
 
     pub(super) fn unreadable_file(&mut self, index: usize, name: &str, error: &std::io::Error) {
         let at = At { index, file: name.to_owned(), line: 0 };
-        self.fault(FaultKind::FileUnreadable, Some(&at), None, format!("{name} cannot be read: {error}"));
+        self.fault(FaultKind::FileUnreadable, Some(&at), None, &format!("{name} cannot be read: {error}"));
     }
 
     pub(super) fn unknown_file(&mut self, index: usize, name: &str) {
         let at = At { index, file: name.to_owned(), line: 0 };
         let text = format!("{name} is not a name that a writer gives; what is in it was not looked at");
-        self.fault(FaultKind::FileUnknown, Some(&at), None, text);
+        self.fault(FaultKind::FileUnknown, Some(&at), None, &text);
     }
 
     pub(super) fn unchained(&mut self, name: &str) {
@@ -206,7 +163,7 @@ impl<'a> Walk<'a> {
                 "{} begins with record {seq}: somebody renamed it, or removed its first records",
                 at.file
             );
-            self.fault(FaultKind::FileRenamed, Some(&at), Some((seq, seq)), text);
+            self.fault(FaultKind::FileRenamed, Some(&at), Some((seq, seq)), &text);
         }
     }
 
@@ -283,7 +240,7 @@ impl<'a> Walk<'a> {
             "record {seq} ({}, line {}) {why}: the trail was taken back in time and written on, or somebody has its key",
             at.file, at.line
         );
-        self.fault(FaultKind::Forked, Some(&at), Some((seq, seq)), text);
+        self.fault(FaultKind::Forked, Some(&at), Some((seq, seq)), &text);
     }
 
     /// What is known of single records from elsewhere.
@@ -302,7 +259,7 @@ impl<'a> Walk<'a> {
                     let at = self.at.clone();
                     let text =
                         format!("record {seq} is not the one that was expected: the trail was written anew");
-                    self.fault(FaultKind::AnchorDiffers, Some(&at), Some((seq, seq)), text);
+                    self.fault(FaultKind::AnchorDiffers, Some(&at), Some((seq, seq)), &text);
                 }
             }
         }
@@ -325,102 +282,9 @@ impl<'a> Walk<'a> {
         if matches!(reason.as_str(), "records-missing" | "records-dropped" | "lines-set-aside") {
             self.notice(NoticeKind::Noted, Some(seq), &at.file, &said);
         } else {
-            self.fault(FaultKind::Noted, Some(&at), Some((seq, seq)), said);
+            self.fault(FaultKind::Noted, Some(&at), Some((seq, seq)), &said);
         }
     }
-
-    /// A record behind one with a greater number: it was missing before, or it is there twice.
-    fn out_of_order(&mut self, seq: u64, after: u64) {
-        let kind = if self.fill(seq) { FaultKind::Moved } else { FaultKind::Repeated };
-        match &mut self.run {
-            Some(run) if run.kind == kind && run.to + 1 == seq => run.to = seq,
-            _ => {
-                self.end_run();
-                self.run = Some(Run { kind, from: seq, to: seq, after, at: self.at.clone() });
-            }
-        }
-    }
-
-    /// Takes a record out of those that are missing.
-    fn fill(&mut self, seq: u64) -> bool {
-        let Some(index) = self.gaps.iter().position(|gap| (gap.from..=gap.to).contains(&seq)) else {
-            return false;
-        };
-        let gap = self.gaps.remove(index);
-        let parts = [(gap.from, seq - 1), (seq + 1, gap.to)];
-        for (from, to) in parts.into_iter().filter(|(from, to)| from <= to) {
-            let text = format!("{} missing", are(from, to));
-            self.gaps.push(Gap { from, to, kind: gap.kind, at: gap.at.clone(), text });
-        }
-        true
-    }
-
-    fn end_run(&mut self) {
-        let Some(Run { kind, from, to, after, at }) = self.run.take() else { return };
-        let place = format!("({}, line {})", at.file, at.line);
-        let what = records(from, to);
-        let text = match kind {
-            FaultKind::Moved if from == to => format!("{what} stands behind record {after} {place}: moved"),
-            FaultKind::Moved => format!("{what} stand behind record {after} {place}: moved"),
-            _ if from == to => format!("{what} stands once more behind record {after} {place}"),
-            _ => format!("{what} stand once more behind record {after} {place}"),
-        };
-        self.fault(kind, Some(&at), Some((from, to)), text);
-    }
-
-    /// Says what the lines are that were nobody's, now that it is known how many records are missing in their place.
-    fn resolve(&mut self, gap: Option<Gap>) {
-        let bad = std::mem::take(&mut self.bad);
-        let Some(gap) = gap else {
-            bad.into_iter().for_each(|bad| self.inserted(bad));
-            return;
-        };
-        let one_each = bad.len() as u64 == gap.to - gap.from + 1;
-        let mut changed: Vec<u64> = Vec::new();
-        for (seq, bad) in (gap.from..).zip(bad) {
-            let claim =
-                bad.claim.filter(|claim| (gap.from..=gap.to).contains(claim) && !changed.contains(claim));
-            match if one_each { Some(seq) } else { claim } {
-                Some(seq) => {
-                    changed.push(seq);
-                    let text = format!(
-                        "record {seq} was changed ({}, line {}): {}",
-                        bad.at.file,
-                        bad.at.line,
-                        bad.what.text()
-                    );
-                    self.fault(FaultKind::Changed, Some(&bad.at), Some((seq, seq)), text);
-                }
-                None => self.inserted(bad),
-            }
-        }
-        changed.sort_unstable();
-        if self.gaps.len() >= IN_MIND {
-            self.tell_gaps();
-        }
-        self.gaps.push(gap);
-        for seq in changed {
-            self.fill(seq);
-        }
-    }
-
-    fn inserted(&mut self, bad: Bad) {
-        let behind = match self.position {
-            Some(position) => format!("behind record {}", position.seq),
-            None => "before the first record".to_owned(),
-        };
-        let text = format!("{}, line {}, {behind}: {}", bad.at.file, bad.at.line, bad.what.text());
-        let kind = if matches!(bad.what, What::Of(_)) { FaultKind::Foreign } else { FaultKind::Inserted };
-        self.fault(kind, Some(&bad.at), None, text);
-    }
-
-    fn tell_gaps(&mut self) {
-        for Gap { from, to, kind, at, text } in std::mem::take(&mut self.gaps) {
-            let at = Some(&at).filter(|at| !at.file.is_empty());
-            self.fault(kind, at, Some((from, to)), text);
-        }
-    }
-
     /// Compares the end with what the store knows. How many records there were, and the last of them.
     pub(super) fn end(mut self) -> (u64, Link) {
         self.end_run();
@@ -474,30 +338,6 @@ impl<'a> Walk<'a> {
             ),
             None => (FaultKind::AnchorMissing, format!("record {seq}, which was there once, is not there")),
         };
-        self.fault(kind, None, Some((seq, seq)), text);
+        self.fault(kind, None, Some((seq, seq)), &text);
     }
-}
-
-impl What {
-    fn text(&self) -> String {
-        match self {
-            Self::Unreadable => "the line is no record at all".to_owned(),
-            Self::Unchained => "the line is of version 1 and has no chain".to_owned(),
-            Self::NotItsMac => "the line does not go with its MAC".to_owned(),
-            Self::Of(writer) => format!("the line belongs to the chain of {writer}"),
-        }
-    }
-}
-
-fn judge(line: &Line<'_>) -> What {
-    match line::claimed(line.text) {
-        Some((version, _)) if version < line::VERSION => What::Unchained,
-        Some(_) => What::NotItsMac,
-        None => What::Unreadable,
-    }
-}
-
-/// `record 7 is`, or `the records 7 to 9 are`.
-fn are(from: u64, to: u64) -> String {
-    format!("{} {}", records(from, to), if from == to { "is" } else { "are" })
 }
