@@ -63,8 +63,9 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 29] = [
     target("api_key", QUICK, identity::api_key),
+    target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
     target("authenticate_body", QUICK, requests::authenticate_body),
     target("base_url", QUICK, urls::base_url),

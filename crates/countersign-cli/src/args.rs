@@ -10,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use countersign::{ApiKey, Profile, ServiceName, Trust};
 use countersign_gateway::ListenUrl;
 
+pub(crate) use crate::commands::audit::args::AuditCommand;
 use crate::duration::{Every, Span};
 use crate::secret_input::SecretSource;
 
@@ -48,7 +49,7 @@ pub(crate) enum Command {
     Revoke(RevokeArgs),
     /// Show this service, its peers, and the ages and states of their credentials; exit code 1 if one is overdue
     Status(JsonArgs),
-    /// Read the trail of every attempt
+    /// Read the trail of every attempt, and find out whether anybody touched it
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Write everything but the master key and the trail to one sealed file, also while the service runs
@@ -323,22 +324,6 @@ pub(crate) struct CallArgs {
     /// What to call: a URL below a peer's
     #[arg(value_name = "URL")]
     pub(crate) url: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// Show the last attempts: a table on a terminal, JSON lines elsewhere
-    Tail(AuditTailArgs),
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct AuditTailArgs {
-    /// How many
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
-    pub(crate) lines: usize,
-    /// Write JSON lines
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,5 +1,7 @@
 //! `countersign.toml`. Every value is checked while it is read, so that an error points at its line.
 
+#[path = "config/audit.rs"]
+mod audit;
 #[path = "config/peers.rs"]
 mod peers;
 #[path = "config/secrets.rs"]
@@ -42,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) timeouts: TimeoutsConfig,
     #[serde(default)]
     pub(crate) secrets: Secrets,
+    #[serde(default)]
+    pub(crate) audit: audit::Audit,
     #[serde(default, rename = "peer")]
     pub(crate) peers: Vec<PeerTable>,
     /// Plain HTTP on addresses that other machines reach.
@@ -329,6 +333,7 @@ impl Config {
             }
             _ => {}
         }
+        self.audit.check(text)?;
         self.check_peers().map_err(|fault| fault.in_text(text))
     }
 
@@ -396,6 +401,13 @@ listen = ["https://127.0.0.1:8443"]
 # failures_per_source = {{ per_minute = 60, burst = 60 }}
 # failures_per_key    = {{ per_minute = 20, burst = 20 }}
 # capacity = 262144                     # sources that are told apart; six tables of 16 bytes each
+
+# [audit]                               # the trail of every attempt: docs/audit.md
+# rotate_mib = 64                       # a fuller file is put aside
+# keep_days = 90
+# keep_mib = 4096                       # a writer's oldest files go when there is more
+# reserve_mib = 16                      # room on the disk that is kept for the trail
+# when_full = "refuse"                  # "danger-continue": attempts go on without a record
 "#
         )
     }
@@ -421,6 +433,11 @@ mod tests {
         let config = Config::parse(&uncommented).unwrap();
         assert_eq!(config.challenge.lifetime(), Lifetime::default());
         assert_eq!(format!("{:?}", config.limits.limits()), format!("{:?}", Limits::default()));
+        let unset = Config::parse("service = \"orders\"").unwrap();
+        for serves in [true, false] {
+            let (set, unset) = (config.audit.settings(serves), unset.audit.settings(serves));
+            assert_eq!(format!("{set:?}"), format!("{unset:?}"));
+        }
     }
 
     #[test]
@@ -455,6 +472,10 @@ mod tests {
             let wrong = proxies(lines);
             assert!(wrong.contains(line) && wrong.contains(said), "{wrong}");
         }
+        let wrong = error("service = \"orders\"\n[audit]\nrotate_mib = 64\nkeep_mib = 127\n");
+        assert!(wrong.contains("line 4") && wrong.contains("two files of 64 MiB"), "{wrong}");
+        let wrong = error("service = \"orders\"\n[audit]\nwhen_full = \"continue\"\n");
+        assert!(wrong.contains("line 3") && wrong.contains("danger-continue"), "{wrong}");
         let wrong = error("service = \"orders\"\n[limits]\ncapacity = 1\n");
         assert!(wrong.contains("line 3") && wrong.contains("not between 4096 and"), "{wrong}");
         for (peer, line, said) in [

@@ -218,8 +218,18 @@ impl Home {
         }
     }
 
-    /// The trail of one kind of process.
+    /// The trail of one kind of process, as the config says.
     pub(crate) fn trail(&self, store: &SqliteStore, writer: &str) -> Result<Arc<Trail>, Failure> {
-        Ok(Arc::new(open_trail(store, &self.audit_directory(), writer, Settings::default())?))
+        self.trail_with(store, writer, self.config()?.audit.settings(writer == "serve"))
+    }
+
+    /// The trail of one kind of process.
+    pub(crate) fn trail_with(
+        &self,
+        store: &SqliteStore,
+        writer: &str,
+        settings: Settings,
+    ) -> Result<Arc<Trail>, Failure> {
+        Ok(Arc::new(open_trail(store, &self.audit_directory(), writer, settings)?))
     }
 }

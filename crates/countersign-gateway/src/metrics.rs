@@ -17,6 +17,7 @@ struct Inner {
     registry: Registry,
     attempts: Family<Labels, Counter>,
     connections: Gauge,
+    dropped: Counter,
     ages: Mutex<Ages>,
 }
 
@@ -46,12 +47,18 @@ impl Metrics {
         let mut registry = Registry::with_prefix("countersign");
         let attempts = Family::default();
         let connections = Gauge::default();
+        let dropped = Counter::default();
         registry.register(
             "attempts",
             "Attempts to authenticate, by outcome and exact reason",
             attempts.clone(),
         );
         registry.register("connections", "Open connections on the public listeners", connections.clone());
+        registry.register(
+            "audit_dropped_records",
+            "Records that the full disk did not take, while attempts went on as `when_full` says",
+            dropped.clone(),
+        );
         let ages = Ages::default();
         registry.register(
             "credential_age_seconds",
@@ -68,13 +75,18 @@ impl Metrics {
             "1 for each peer whose rotation is due, or open and not taken up in its grace period",
             ages.overdue.clone(),
         );
-        Self(Arc::new(Inner { registry, attempts, connections, ages: Mutex::new(ages) }))
+        Self(Arc::new(Inner { registry, attempts, connections, dropped, ages: Mutex::new(ages) }))
     }
 
     /// Counts one attempt. Both labels come from fixed sets, never from a caller.
     pub fn attempt(&self, outcome: countersign::audit::Outcome, reason: &str) {
         let labels = Labels { outcome: outcome.as_str().to_owned(), reason: reason.to_owned() };
         self.0.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts records that were let go because the disk was full.
+    pub fn dropped_records(&self, count: u64) {
+        self.0.dropped.inc_by(count);
     }
 
     pub(crate) fn connected(&self) -> Connected {

@@ -5,6 +5,7 @@
 mod server_support;
 
 use countersign::ApiKey;
+use countersign::audit::Outcome;
 use countersign::server::Limits;
 use countersign::store::Quota;
 use server_support::*;
@@ -172,15 +173,42 @@ async fn a_flood_of_rate_limited_attempts_is_folded_into_lines_that_count_them()
     for _ in 0..1_001 {
         world.orders(&[]).await;
     }
-    world.advance(2);
-    assert_eq!(world.orders(&[]).await.status, 429);
     let records = world.sink.records();
     assert!(records.len() < 100, "{} lines", records.len());
-    let stands_for = |record: &countersign::audit::Record| {
-        let detail = record.detail.as_deref().and_then(|detail| detail.split(' ').nth(2)?.parse().ok());
-        detail.unwrap_or(1_usize)
-    };
-    assert_eq!(records.iter().map(stands_for).sum::<usize>(), 1_002, "none is lost");
+    world.authenticator.flush().unwrap();
+    let records = world.sink.records();
+    let total: u64 = records.iter().map(|record| record.count.unwrap_or(1)).sum();
+    assert_eq!(total, 1_001, "none is lost");
+    let folded = records.last().unwrap();
+    assert_eq!((folded.reason.as_str(), folded.step.as_str()), ("rate-limited-refused", "request"));
+    assert_eq!(folded.source.unwrap().to_string(), HOME);
+}
+
+#[tokio::test]
+async fn a_flood_from_everywhere_is_folded_as_well_and_every_accepted_attempt_has_its_line() {
+    let world = world();
+    let token = world.guide_1_token().await;
+    let before = world.sink.records().len();
+    for number in 0..9_000_u32 {
+        let source = std::net::Ipv4Addr::from(0x1400_0000 + number).to_string();
+        // Half of them name a peer: its key is public.
+        let request = if number % 2 == 0 { orders(&[]) } else { knock(&world.billing.key) };
+        assert_eq!(world.send_from(&source, request).await.status, 401);
+        let request = post("/authenticate", &[], asking(&world.billing.key).to_string());
+        assert_eq!(world.send_from(&source, request).await.status, 200);
+    }
+    assert_eq!(world.with_token(&token).await.status, 200);
+    let records = world.sink.records();
+    let lines = records.len() - before;
+    // Those without a peer's key fit into the strangers' room, the others do not fit into the named ones', which gets
+    // larger by 50 a second.
+    assert!((9_500..13_000).contains(&lines), "{lines} lines");
+    assert_eq!(records.last().unwrap().outcome, Outcome::Accepted);
+    world.authenticator.flush().unwrap();
+    let records = world.sink.records();
+    assert!(records.len() < before + lines + 5);
+    let total: u64 = records.iter().skip(before).map(|record| record.count.unwrap_or(1)).sum();
+    assert_eq!(total, 18_001, "none is lost");
 }
 
 #[tokio::test]

@@ -48,9 +48,9 @@ impl Connection {
         Self::over(TcpStream::connect(address).unwrap())
     }
 
-    /// `None` if nobody listens there.
-    pub fn try_open(address: &str) -> Option<Self> {
-        TcpStream::connect(address).ok().map(Self::over)
+    /// A connection, if anybody listens.
+    pub fn try_open(address: &str) -> std::io::Result<Self> {
+        TcpStream::connect(address).map(Self::over)
     }
 
     /// A connection from an address of our choice: on Linux all of 127.0.0.0/8 is this machine's.
@@ -197,7 +197,7 @@ pub fn try_exchange(
     if !body.is_empty() {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
-    let mut connection = Connection::try_open(address)?;
+    let mut connection = Connection::try_open(address).ok()?;
     let sent = connection.try_send(format!("{head}\r\n")) && connection.try_send(body);
     if sent { connection.reply() } else { None }
 }

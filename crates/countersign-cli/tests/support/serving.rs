@@ -76,11 +76,6 @@ impl Serving {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-    }
-
     /// Waits until it has been killed, by whomever.
     #[track_caller]
     pub fn killed(&mut self) {
@@ -95,6 +90,12 @@ impl Serving {
     pub fn terminate(&self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// What of its memory is in use, in bytes (`VmRSS`).

@@ -9,6 +9,10 @@ use crate::StoreError;
 /// one says more. The trail waits meanwhile.
 const BUSY: Duration = Duration::from_millis(250);
 
+/// Pages of SQLite's log, 4 KiB each, before what is in it goes to the store itself and the log begins anew. Each head
+/// takes two. On a full disk the log must not take all the room that the trail has kept for itself.
+const LOG_PAGES: u32 = 256;
+
 /// Where the trail's chains end: the table `audit_head`. Not part of [`PeerStore`](crate::PeerStore), and what is
 /// written here does not change its version.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ impl AuditHeads {
         // A head that a power cut takes back is one that the trail is ahead of, which is what a head may be.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         tidy_on_close(&connection, place.tidy)?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         Ok(Self { connection, place })
     }
 

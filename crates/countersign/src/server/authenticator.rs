@@ -88,6 +88,9 @@ pub struct Builder {
 
 impl Builder {
     /// Writes every attempt to this trail; an attempt that cannot be written is not accepted. Default: none.
+    ///
+    /// Of attempts that are not accepted only so many a minute get a line of their own; for the others there are
+    /// records with a count, which [`Authenticator::watch`] and [`Authenticator::flush`] write.
     #[must_use]
     pub fn audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
         self.audit = Some(audit);
@@ -235,7 +238,7 @@ impl Authenticator {
     }
 
     /// Twenty times a second until dropped: writes to the store which credentials were used, retires those that are
-    /// over, and takes over what changed. Call it in a task of its own.
+    /// over, takes over what changed, and writes counts of attempts to the trail. Call it in a task of its own.
     ///
     /// When the store could not be asked for [`Builder::stale_after`], every attempt is refused with 503 until it can.
     pub async fn watch(self) {
@@ -277,11 +280,13 @@ impl Authenticator {
         }
     }
 
-    /// Writes to the store which credentials were used, up to now: before the process ends. Blocks.
+    /// Writes to the store which credentials were used, and to the trail for how many attempts there was no line, up to
+    /// now: before the process ends. Blocks.
     ///
     /// # Errors
     /// The store cannot be written.
     pub fn flush(&self) -> Result<(), StoreError> {
+        Upkeep::fold_all(self);
         Upkeep::note(self, true)
     }
 

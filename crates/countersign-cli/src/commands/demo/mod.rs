@@ -2,6 +2,7 @@
 //! stores, servers, clients and trail that `init`, `serve` and `call` use. Each step says what must come out and
 //! compares; the exit code is 0 only if all of them did.
 
+mod chain;
 mod impostors;
 mod lifecycle;
 mod report;
@@ -27,6 +28,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         lifecycle::revocation(&stage, &mut report).await?;
         impostors::brute_force(&stage, &mut report).await?;
         story::trail(&stage, &mut report)?;
+        chain::chapter(&stage, &mut report)?;
         stage.strike().await;
         Ok::<_, Failure>(())
     })?;

@@ -68,6 +68,10 @@ fn examine(home: &Home, offline: bool) -> Findings {
     files::check(home, &mut findings);
     let listing = store::check(home, &mut findings);
     trail::check(home, &mut findings);
+    trail::chain(home, &mut findings);
+    if let Some(config) = &config {
+        trail::room(home, config, &mut findings);
+    }
     clock::check(home, listing.as_ref(), &mut findings);
     if let Some(listing) = &listing {
         store::ages(home, listing, &mut findings);
