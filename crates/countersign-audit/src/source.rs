@@ -62,10 +62,17 @@ pub(crate) fn found(directory: &Path, writer: &str) -> io::Result<Vec<Found>> {
     let open = current.as_ref().and_then(|opened| opened.as_ref().ok()?.metadata().ok());
     let open = open.as_ref().map(id);
     let (mut found, mut aside) = (Vec::new(), false);
-    for (kind, path) in files::of_writer(directory, writer)? {
-        if kind != Kind::Current {
-            aside |= open.is_some() && path.metadata().ok().as_ref().map(id) == open;
-            found.push(Found { kind, path, open: None });
+    // A name that comes while a directory is read may not be told; then it is read again.
+    for _ in 0..8 {
+        (found, aside) = (Vec::new(), false);
+        for (kind, path) in files::of_writer(directory, writer)? {
+            if kind != Kind::Current {
+                aside |= open.is_some() && path.metadata().ok().as_ref().map(id) == open;
+                found.push(Found { kind, path, open: None });
+            }
+        }
+        if aside || open.is_none() || path.metadata().ok().as_ref().map(id) == open {
+            break;
         }
     }
     if let Some(opened) = current.filter(|_| !aside) {

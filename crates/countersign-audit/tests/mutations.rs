@@ -93,7 +93,7 @@ fn mutate(place: &Place, name: &str, mutation: &Mutation) -> bool {
                 Mutation::Remove(line) => drop(lines.remove(line.index(count))),
                 Mutation::Swap(a, b) => lines.swap(a.index(count), b.index(count)),
                 Mutation::Double { line, to } => {
-                    lines.insert(to.index(count + 1), lines[line.index(count)].clone())
+                    lines.insert(to.index(count + 1), lines[line.index(count)].clone());
                 }
                 Mutation::Move { line, to } => {
                     let line = lines.remove(line.index(count));

@@ -75,8 +75,10 @@ fn what_somebody_did_to_the_trail_is_named_and_the_exit_code_is_1() {
         ("moved", "record 2 stands behind record 3 (serve.jsonl, line 3)", |lines| lines.swap(1, 2)),
         ("cut-off", "the store knows of 8, the files end with record 7", |lines| drop(lines.pop())),
     ];
-    let (pair, serving) = called();
-    drop(serving);
+    let (pair, mut serving) = called();
+    // A kill could come between the last record and its head.
+    serving.terminate();
+    serving.ended();
     let whole = fs::read(file(&pair.orders)).unwrap();
     for (kind, said, tamper) in tamperings {
         fs::write(file(&pair.orders), &whole).unwrap();

@@ -100,10 +100,16 @@ impl Look<'_> {
             // Lines of version 1 that no later version has put aside yet.
             files.iter_mut().for_each(Found::check_unchained);
         }
-        let ends = match head {
+        let mut ends = match head {
             Some(Stored::Sealed(ends)) => Some(ends),
             Some(Stored::Changed) | None => None,
         };
+        // Retention may have removed something before the files were listed: it has said so before.
+        if let (Some(ends), Some(Stored::Sealed(later))) = (&mut ends, self.head(key)?)
+            && later.start.seq > ends.start.seq
+        {
+            ends.start = later.start;
+        }
         let first = ends.map(|ends| ends.start.seq + 1);
         let mut walk = Walk::new(self.writer, keys, ends, expect, collected);
         match head {
