@@ -9,8 +9,14 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// What the tests call beside cargo: command and Debian package.
-const TOOLS: [(&str, &str); 5] =
-    [("bash", "bash"), ("curl", "curl"), ("openssl", "openssl"), ("python3", "python3"), ("sed", "sed")];
+const TOOLS: [(&str, &str); 6] = [
+    ("bash", "bash"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+    ("sed", "sed"),
+    ("slowhttptest", "slowhttptest"),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
