@@ -19,14 +19,19 @@
 
 mod audit;
 mod certificates;
+mod chain;
 mod challenges;
 mod config;
+mod explain;
 mod gateway;
 mod headers;
 mod identity;
 mod input;
 mod master_key;
 pub mod mutate;
+mod origin;
+mod probe;
+mod proxies;
 mod replies;
 mod requests;
 mod store;
@@ -62,8 +67,9 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 33] = [
     target("api_key", QUICK, identity::api_key),
+    target("audit_chain", SLOW, chain::recovery),
     target("audit_lines", SLOW, audit::lines),
     target("authenticate_body", QUICK, requests::authenticate_body),
     target("base_url", QUICK, urls::base_url),
@@ -71,12 +77,17 @@ pub const TARGETS: [Target; 27] = [
     target("challenge", QUICK, challenges::form),
     target("challenge_answers", QUICK, replies::challenge_answers),
     target("config", MIDDLE, config::config),
+    target("explain", SLOW, explain::explain),
+    target("forwarded", QUICK, proxies::forwarded),
     target("gateway", SLOW, gateway::connection),
     target("issued_challenge", QUICK, challenges::issued),
     target("listen_url", QUICK, urls::listen_url),
     target("master_key", QUICK, master_key::master_key),
+    target("network", QUICK, proxies::network),
+    target("origin", MIDDLE, origin::origin),
     target("pem", MIDDLE, certificates::pem),
     target("pin", QUICK, certificates::pin),
+    target("probe", SLOW, probe::date),
     target("problem", MIDDLE, replies::problem),
     target("request_headers", QUICK, headers::presented),
     target("secret", QUICK, identity::secret),
