@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_protocol::aead::{AeadKey, expand};
 use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::identity::{ApiKey, CredentialId, FormError, Profile, ServiceName};
 use countersign_protocol::lookup::LookupKey;
 use countersign_protocol::mac::{decode_hex, encode_hex};
+use countersign_protocol::token::{Claims, KEY_LIFETIME, TokenError, TokenKeys};
+use countersign_protocol::{UnixTime, lp};
 use zeroize::Zeroizing;
 
 fn bytes<const N: usize>(hex: &str) -> [u8; N] {
@@ -100,4 +104,39 @@ fn what_serves_as_a_secret_has_22_characters_eight_of_them_different_and_is_no_e
     let example: ApiKey = "your_api_key_0123456789".parse().unwrap();
     assert!(matches!(example.check_not_example(), Err(FormError::Example { .. })));
     assert_eq!(ApiKey::generate(&[7; 16]).check_not_example(), Ok(()));
+}
+
+#[test]
+fn a_token_is_laid_out_as_its_documentation_says() {
+    let random: Zeroizing<[u8; 40]> =
+        Zeroizing::new(std::array::from_fn(|index| u8::try_from(index).unwrap()));
+    let mut keys = TokenKeys::new("orders".parse().unwrap(), &random, UnixTime(1_000));
+    let credential = CredentialId { peer: "billing".parse().unwrap(), number: 3 };
+    let claims = Claims { credential, uid: [5; 16], issued: UnixTime(1_000), expires: UnixTime(1_300) };
+    let token = keys.seal(&claims, [9; 12]);
+    let (kid, root) = random.split_at(8);
+    let root = Zeroizing::new(<[u8; 32]>::try_from(root).unwrap());
+    let plaintext =
+        lp(&[b"billing", &[0, 0, 0, 3], &[5; 16], &1_000_u64.to_be_bytes(), &1_300_u64.to_be_bytes()]);
+    let sealed = AeadKey::derive(&root, "token").seal([9; 12], &lp(&[b"token", b"orders", kid]), &plaintext);
+    assert_eq!(*token, format!("csb.{}", URL_SAFE_NO_PAD.encode([kid, &sealed].concat())));
+    assert_eq!(keys.open(&token, UnixTime(1_299)), Ok(claims));
+    assert_eq!(keys.open(&token, UnixTime(1_300)), Err(TokenError::Expired));
+    // Twelve hours, and then another key, under which the old token opens still.
+    assert_eq!(KEY_LIFETIME, 43_200);
+    assert!(!keys.is_due(UnixTime(44_199)) && keys.is_due(UnixTime(44_200)));
+    keys.rotate(&Zeroizing::new([7; 40]), UnixTime(44_200));
+    assert!(!keys.is_due(UnixTime(44_200)) && keys.open(&token, UnixTime(1_299)).is_ok());
+    // 512 characters are looked at, more are not.
+    let long = |length: usize| format!("csb.{}", "A".repeat(length - 4));
+    assert_eq!(keys.open(&long(512), UnixTime(1_000)), Err(TokenError::Key));
+    assert_eq!(keys.open(&long(514), UnixTime(1_000)), Err(TokenError::Form));
+}
+
+#[test]
+fn times_are_written_as_their_seconds() {
+    assert_eq!(format!("{:>12}", UnixTime(1_700_000_000)), "  1700000000");
+    assert_eq!(UnixTime(5).since(UnixTime(7)), 0);
+    assert_eq!(UnixTime(7).since(UnixTime(5)), 2);
+    assert_eq!(UnixTime(u64::MAX - 1).plus(7), UnixTime(u64::MAX));
 }
