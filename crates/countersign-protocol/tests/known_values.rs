@@ -10,7 +10,9 @@ use countersign_protocol::identity::{ApiKey, CredentialId, FormError, Profile, S
 use countersign_protocol::lookup::LookupKey;
 use countersign_protocol::mac::{decode_hex, encode_hex};
 use countersign_protocol::token::{Claims, KEY_LIFETIME, TokenError, TokenKeys};
-use countersign_protocol::{UnixTime, lp};
+use countersign_protocol::wire::{Incoming, MAX_BODY, MAX_REPLY};
+use countersign_protocol::{UnixTime, api_key, lp};
+use http::HeaderMap;
 use zeroize::Zeroizing;
 
 fn bytes<const N: usize>(hex: &str) -> [u8; N] {
@@ -139,4 +141,16 @@ fn times_are_written_as_their_seconds() {
     assert_eq!(UnixTime(5).since(UnixTime(7)), 0);
     assert_eq!(UnixTime(7).since(UnixTime(5)), 2);
     assert_eq!(UnixTime(u64::MAX - 1).plus(7), UnixTime(u64::MAX));
+}
+
+#[test]
+fn what_is_read_is_bounded_and_debug_output_says_what_may_be_said() {
+    assert_eq!((MAX_BODY, MAX_REPLY), (4_096, 65_536));
+    let (headers, body) = (HeaderMap::new(), b"{\"token\":\"csb.secret\"}");
+    let answer = Incoming { status: 200, headers: &headers, body };
+    assert_eq!(format!("{answer:?}"), "Incoming { status: 200, .. }");
+    let keys = TokenKeys::new("orders".parse().unwrap(), &Zeroizing::new([7; 40]), UnixTime(1_000));
+    assert_eq!(format!("{keys:?}"), "TokenKeys(…)");
+    let challenge: api_key::Challenge = "1700000000.0123456789abcdef".parse().unwrap();
+    assert_eq!(format!("{challenge:?}"), "Challenge(1700000000.0123456789abcdef)");
 }
