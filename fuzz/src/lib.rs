@@ -19,15 +19,20 @@
 
 mod audit;
 mod certificates;
+mod chain;
 mod challenges;
 mod config;
 mod exchange;
+mod explain;
 mod gateway;
 mod headers;
 mod identity;
 mod input;
 mod master_key;
 pub mod mutate;
+mod origin;
+mod probe;
+mod proxies;
 mod replies;
 mod requests;
 mod store;
@@ -63,10 +68,11 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 35] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
+    target("audit_recovery", SLOW, chain::recovery),
     target("authenticate_body", QUICK, requests::authenticate_body),
     target("base_url", QUICK, urls::base_url),
     target("certificate", QUICK, certificates::certificate),
@@ -74,12 +80,17 @@ pub const TARGETS: [Target; 29] = [
     target("challenge_answers", QUICK, replies::challenge_answers),
     target("config", MIDDLE, config::config),
     target("exchange", QUICK, exchange::exported),
+    target("explain", SLOW, explain::explain),
+    target("forwarded", QUICK, proxies::forwarded),
     target("gateway", SLOW, gateway::connection),
     target("issued_challenge", QUICK, challenges::issued),
     target("listen_url", QUICK, urls::listen_url),
     target("master_key", QUICK, master_key::master_key),
+    target("network", QUICK, proxies::network),
+    target("origin", MIDDLE, origin::origin),
     target("pem", MIDDLE, certificates::pem),
     target("pin", QUICK, certificates::pin),
+    target("probe", SLOW, probe::date),
     target("problem", MIDDLE, replies::problem),
     target("request_headers", QUICK, headers::presented),
     target("secret", QUICK, identity::secret),

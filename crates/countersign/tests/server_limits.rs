@@ -1,6 +1,7 @@
 //! Rate limits: who is held up, for how long, and who is not.
 
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken helper ends the test")]
 
 mod server_support;
 
@@ -8,6 +9,7 @@ use countersign::ApiKey;
 use countersign::audit::Outcome;
 use countersign::server::Limits;
 use countersign::store::Quota;
+use proptest::prelude::*;
 use server_support::*;
 
 /// The default bursts, and one a minute afterwards: however slow the machine, no test waits long enough by itself.
@@ -337,4 +339,47 @@ async fn without_a_source_address_all_callers_share_one_limit() {
         assert_eq!(send(new_key()).await, 401);
     }
     assert_eq!(send(world.billing.key.clone()).await, 429);
+}
+
+/// Of one source or another, with one key or another; `true` for an address that only belongs to the same source.
+type Guess = (usize, usize, bool);
+
+const SOURCES: [[&str; 2]; 4] = [
+    ["192.0.2.1", "::ffff:192.0.2.1"],
+    ["192.0.2.2", "::ffff:192.0.2.2"],
+    ["2001:db8:0:1::1", "2001:db8:0:1:ffff::"],
+    ["2001:db8:0:2::1", "2001:db8:0:2::2"],
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// A lock-out is for one source, or for one source with one key, and for nobody else: a model of two counts says
+    /// what each attempt is answered with.
+    #[test]
+    fn nobody_is_held_up_but_by_attempts_of_their_own(
+        guesses in prop::collection::vec((0..SOURCES.len(), 0_usize..4, any::<bool>()), 1..400),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(follow(&guesses))?;
+    }
+}
+
+async fn follow(guesses: &[Guess]) -> Result<(), TestCaseError> {
+    let world = world();
+    let keys = [world.billing.key.clone(), new_key(), new_key(), new_key()];
+    let (mut by_source, mut by_key) = ([0; SOURCES.len()], [[0; 4]; SOURCES.len()]);
+    for (source, key, written_otherwise) in guesses.iter().copied() {
+        let caller = Caller { key: keys[key].clone(), ..Caller::new() };
+        let request = orders(&caller.signed("AAAAAAAAAAAAAAAAAAAAAA=="));
+        let answer = world.send_from(SOURCES[source][usize::from(written_otherwise)], request).await;
+        if by_source[source] < 60 && by_key[source][key] < 20 {
+            prop_assert_eq!(answer.status, 401);
+            by_source[source] += 1;
+            by_key[source][key] += 1;
+        } else {
+            prop_assert_eq!(answer.status, 429);
+        }
+    }
+    Ok(())
 }

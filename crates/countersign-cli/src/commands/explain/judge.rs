@@ -256,6 +256,13 @@ impl Context<'_> {
                 "the challenge does not have its form ({form}); it is sent and signed as it came"
             ));
         }
+        if holds_signature(judged) {
+            field.shown = false;
+            causes.push(
+                "what came as the challenge has the form of a signature: have the two changed places?"
+                    .to_owned(),
+            );
+        }
         if let (Some(came), Some(handed_out)) = (came, &handed_out)
             && came != handed_out
         {
@@ -375,6 +382,15 @@ impl Context<'_> {
             }
         }
         hidden.extend(self.captured.signature.clone().map(|signature| (signature, "signature")));
+        // Fields that changed places: what came as the challenge may be the right signature, and still be good.
+        let challenges = [
+            self.captured.challenge.as_deref().map(String::as_str),
+            self.captured.client_challenge.as_deref().map(String::as_str),
+            self.handed_out,
+        ];
+        for challenge in challenges.into_iter().flatten().filter(|text| holds_signature(text)) {
+            hidden.push((Zeroizing::new(challenge.to_owned()), "signature"));
+        }
         Veil::new(hidden)
     }
 }
@@ -386,6 +402,12 @@ fn distinct<T>(variants: &mut Vec<(Zeroizing<String>, T)>) {
         seen.push(text.clone());
         new
     });
+}
+
+/// Whether a text has something in it that may be a signature: 64 hexadecimal digits in a row, or 32 bytes in base64.
+fn holds_signature(text: &str) -> bool {
+    let digits = |part: &str| part.len() >= 64;
+    text.split(|c: char| !c.is_ascii_hexdigit()).any(digits) || bare(text).trim_end_matches('=').len() == 43
 }
 
 /// Without what is often written around a value.
