@@ -102,6 +102,10 @@ pub enum StoreError {
     #[cfg(feature = "sqlite")]
     #[error("the store cannot be read or written: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// Vault says no, or nothing.
+    #[cfg(feature = "vault")]
+    #[error(transparent)]
+    Vault(#[from] crate::vault::VaultError),
     /// The file system says no.
     #[error("{path}: {error}")]
     Io {

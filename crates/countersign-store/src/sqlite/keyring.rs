@@ -18,6 +18,9 @@ const AUDIT: &str = "audit";
 pub(super) struct Keyring {
     /// Seals credentials.
     pub(super) data: AeadKey,
+    /// Seals copies of what is kept elsewhere.
+    #[cfg(feature = "vault")]
+    pub(super) aside: AeadKey,
     /// Hashes API keys and secrets.
     pub(super) lookup: LookupKey,
 }
@@ -40,7 +43,13 @@ impl Keyring {
 
     pub(super) fn open(connection: &Connection, master: &MasterKey) -> Result<Self, StoreError> {
         let key = |purpose| read(connection, master, purpose)?.ok_or(StoreError::WrongMasterKey);
-        Ok(Self { data: AeadKey::derive(&key(DATA)?, "credential"), lookup: LookupKey::new(&key(LOOKUP)?) })
+        let data = key(DATA)?;
+        Ok(Self {
+            data: AeadKey::derive(&data, "credential"),
+            #[cfg(feature = "vault")]
+            aside: AeadKey::derive(&data, "aside"),
+            lookup: LookupKey::new(&key(LOOKUP)?),
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The embedded store: one SQLite file (WAL), secrets sealed with AES-256-GCM-SIV under a random data key that
 //! the master key wraps. What is not secret stays readable with `sqlite3`.
 
+#[cfg(feature = "vault")]
+mod aside;
 mod elsewhere;
 mod heads;
 mod inspect;
