@@ -9,10 +9,12 @@ use countersign::audit::{Settings, Trail};
 use countersign::store::declared::DeclaredStore;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
+use countersign::store::vault::VaultStore;
 use countersign::{PeerStore, open_trail};
 
-use crate::config::{Config, SecretsFrom};
+use crate::config::{Config, SecretsFrom, VaultTable};
 use crate::failure::{Context as _, Failure};
+use crate::show;
 
 /// Where this service keeps everything.
 #[derive(Debug)]
@@ -133,15 +135,33 @@ impl Home {
     pub(crate) fn stores(&self) -> Result<Stores, Failure> {
         let config = self.config()?;
         let local = Arc::new(self.local_store()?);
-        let peers: Arc<dyn PeerStore> = match config.secrets.from {
+        let peers: Arc<dyn PeerStore> = match config.secrets.from() {
             SecretsFrom::Store => Arc::<SqliteStore>::clone(&local),
             SecretsFrom::Config => {
                 let declared =
                     config.peers.iter().map(|peer| peer.declared(&self.0)).collect::<Result<_, _>>()?;
                 Arc::new(DeclaredStore::new(declared, config.secrets.modes(), Arc::clone(&local)))
             }
+            SecretsFrom::Vault => Arc::new(self.vault_store(&config, Arc::clone(&local))?),
         };
+        if let Some(stale) = peers.stale() {
+            show::warn_of_copy(&stale);
+        }
         Ok(Stores { peers, local })
+    }
+
+    fn vault_store(&self, config: &Config, local: Arc<SqliteStore>) -> Result<VaultStore, Failure> {
+        let vault = self.vault(config)?;
+        let connection = vault.connection(&self.0, config.secrets.modes())?;
+        Ok(VaultStore::open(connection, vault.place(&config.service)?, local)?)
+    }
+
+    /// `[secrets.vault]`
+    pub(crate) fn vault<'a>(&self, config: &'a Config) -> Result<&'a VaultTable, Failure> {
+        let missing = || {
+            Failure::new(format!("there is no table `[secrets.vault]` in {}", self.config_file().display()))
+        };
+        config.secrets.vault.as_ref().ok_or_else(missing)
     }
 
     /// `store.sqlite`: the peers, or what is kept of them here while they are elsewhere.

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use countersign::protocol::UnixTime;
+use countersign::store::Stale;
 
 use crate::failure::Failure;
 
@@ -55,9 +56,23 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Says on standard error that peers come from a copy.
+pub(crate) fn warn_of_copy(stale: &Stale) {
+    eprintln!(
+        "countersign: warning: {}. Peers come from the copy of {} ago, which is good for {} more; other nodes do not see what is revoked here until it answers",
+        stale.reason,
+        duration(stale.age),
+        duration(stale.max.saturating_sub(stale.age)),
+    );
+}
+
 /// How long ago, roughly.
 pub(crate) fn age(since: UnixTime, now: UnixTime) -> String {
-    let seconds = now.since(since);
+    duration(now.since(since))
+}
+
+/// A time, roughly.
+pub(crate) fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

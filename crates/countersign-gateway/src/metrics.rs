@@ -17,6 +17,7 @@ struct Inner {
     registry: Registry,
     attempts: Family<Labels, Counter>,
     connections: Gauge,
+    stale: Gauge,
     ages: Mutex<Ages>,
 }
 
@@ -52,6 +53,12 @@ impl Metrics {
             attempts.clone(),
         );
         registry.register("connections", "Open connections on the public listeners", connections.clone());
+        let stale = Gauge::default();
+        registry.register(
+            "secrets_stale_seconds",
+            "How old the copy is from which peers come while their store is away; 0 while it answers",
+            stale.clone(),
+        );
         let ages = Ages::default();
         registry.register(
             "credential_age_seconds",
@@ -68,7 +75,7 @@ impl Metrics {
             "1 for each peer whose rotation is due, or open and not taken up in its grace period",
             ages.overdue.clone(),
         );
-        Self(Arc::new(Inner { registry, attempts, connections, ages: Mutex::new(ages) }))
+        Self(Arc::new(Inner { registry, attempts, connections, stale, ages: Mutex::new(ages) }))
     }
 
     /// Counts one attempt. Both labels come from fixed sets, never from a caller.
@@ -87,6 +94,8 @@ impl Metrics {
         // Held to the end: another reader must not see them half set.
         let ages = self.0.ages.lock().unwrap_or_else(PoisonError::into_inner);
         ages.set(authenticator);
+        let stale = authenticator.stale().map_or(0, |stale| stale.age);
+        self.0.stale.set(i64::try_from(stale).unwrap_or(i64::MAX));
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.0.registry);
         text

@@ -37,7 +37,14 @@ pub(super) struct Document {
     pub(super) damaged: BTreeMap<String, Zeroizing<String>>,
 }
 
+/// What Vault sees: one text. `OpenBao` takes no more than a thousand strings in a request, which forty peers would have.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wrapped {
+    countersign: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
 struct Form<'a> {
     form: u32,
     service: String,
@@ -139,11 +146,12 @@ impl Document {
         struct FormOnly {
             form: u32,
         }
-        let FormOnly { form } = serde_json::from_slice(json).map_err(|_| DocumentFault::Form)?;
+        let Wrapped { countersign: text } = serde_json::from_slice(json).map_err(|_| DocumentFault::Form)?;
+        let FormOnly { form } = serde_json::from_str(&text).map_err(|_| DocumentFault::Form)?;
         if form > FORM {
             return Err(DocumentFault::Newer);
         }
-        let form: Form<'_> = serde_json::from_slice(json).map_err(|_| DocumentFault::Form)?;
+        let form: Form<'_> = serde_json::from_str(&text).map_err(|_| DocumentFault::Form)?;
         if form.service != service.as_str() {
             return Err(DocumentFault::Service);
         }
@@ -177,13 +185,10 @@ impl Document {
             lookup: Zeroizing::new(STANDARD.encode(self.lookup.as_slice())),
             peers,
         };
-        // Measured first: a buffer that grows leaves plaintext behind.
-        let mut length = Length(0);
-        let failed = |_| StoreError::Damaged(service.to_string());
-        serde_json::to_writer(&mut length, &writing).map_err(failed)?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
-        serde_json::to_writer(&mut *bytes, &writing).map_err(failed)?;
-        Ok(bytes)
+        let failed = || StoreError::Damaged(service.to_string());
+        let text = whole(&writing).ok_or_else(failed)?;
+        let text = std::str::from_utf8(&text).map_err(|_| failed())?;
+        whole(&Wrapped { countersign: Zeroizing::new(text.to_owned()) }).ok_or_else(failed)
     }
 
     /// A number that differs from that of every document that lets others in, or has other settings.
@@ -203,6 +208,15 @@ impl Document {
     pub(super) fn complaints(&self) -> Vec<StoreError> {
         self.damaged.keys().map(|name| StoreError::Damaged(printable(name, 63))).collect()
     }
+}
+
+/// As JSON, in a buffer that is measured first: one that grows leaves plaintext behind.
+fn whole(value: &impl Serialize) -> Option<Zeroizing<Vec<u8>>> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value).ok()?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *bytes, value).ok()?;
+    Some(bytes)
 }
 
 struct Length(usize);
@@ -391,4 +405,95 @@ fn hash_text(hash: &LookupHash) -> String {
 fn read_hash(text: &str) -> Option<LookupHash> {
     let bytes = STANDARD.decode(text).ok()?;
     <[u8; 32]>::try_from(bytes.as_slice()).ok().map(LookupHash::from_bytes)
+}
+
+#[cfg(all(test, feature = "contract"))]
+mod tests {
+    use super::*;
+    use crate::contract::{key, secret, shared_secret_peer};
+    use crate::lifecycle::{Next, Which};
+    use crate::{NewPeer, UnixTime};
+
+    const NOW: UnixTime = UnixTime(1_700_000_000);
+
+    fn service() -> ServiceName {
+        "orders".parse().unwrap()
+    }
+
+    fn filled() -> Document {
+        let mut document = Document::new(Zeroizing::new([7; 32]));
+        document.set.add(shared_secret_peer("billing", 1), NOW).unwrap();
+        let keys = NewKeys::shared_secret(key(2), key(102), secret(2), secret(2)).unwrap();
+        let next = Next { keys, overlap: Overlap::new(NOW, 60, Some(90)), confirmed: true };
+        document.set.rotate(&"billing".parse().unwrap(), next, NOW).unwrap();
+        let inbound = NewPeer {
+            name: "partner".parse().unwrap(),
+            url: None,
+            trust: Trust::System,
+            danger_unproven_server: true,
+            keys: NewKeys::api_key(Some(key(5)), Some(key(6))).unwrap(),
+        };
+        document.set.add(inbound, NOW).unwrap();
+        document.set.add(shared_secret_peer("shipping", 9), NOW).unwrap();
+        document.set.end(&"shipping".parse().unwrap(), Which::All, Ending::Compromised, NOW).unwrap();
+        document
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_whole() {
+        let mut document = filled();
+        let json = document.write(&service()).unwrap();
+        let read = Document::read(&json, &service()).unwrap();
+        assert_eq!(read.digest(), document.digest());
+        assert_eq!(read.change, document.change);
+        assert!(read.damaged.is_empty());
+        let again = Document::read(&json, &"other".parse().unwrap());
+        assert!(matches!(again, Err(DocumentFault::Service)));
+    }
+
+    #[test]
+    fn a_peer_with_any_changed_setting_of_its_keys_is_damaged_and_no_other() {
+        let json = filled().write(&service()).unwrap();
+        let text = String::from_utf8(json.to_vec()).unwrap();
+        for (from, to) in [
+            (secret(1).expose().to_owned(), secret(3).expose().to_owned()),
+            (key(101).expose().to_owned(), key(1).expose().to_owned()),
+            (r#"\"number\":2"#.to_owned(), r#"\"number\":1"#.to_owned()),
+            (
+                r#"\"profile\":\"shared-secret\",\"url\":\"https://peer.example:8443\",\"trust\":\"pin"#
+                    .to_owned(),
+                r#"\"profile\":\"api-key\",\"url\":\"https://peer.example:8443\",\"trust\":\"pin"#.to_owned(),
+            ),
+            (r#"\"deadline\":1700000090"#.to_owned(), r#"\"deadline\":-1"#.to_owned()),
+        ] {
+            let changed = text.replacen(&from, &to, 1);
+            assert_ne!(changed, text, "{from}");
+            let mut read = Document::read(changed.as_bytes(), &service()).unwrap();
+            assert_eq!(read.damaged.keys().collect::<Vec<_>>(), ["billing"], "{from}");
+            assert_eq!(read.set.peers().count(), 2);
+            // It is kept as it was found.
+            let kept = read.damaged.clone();
+            let again = read.write(&service()).unwrap();
+            assert_eq!(Document::read(&again, &service()).unwrap().damaged, kept);
+        }
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused() {
+        for wrong in [
+            "",
+            "{}",
+            "[]",
+            r#"{"countersign":1}"#,
+            r#"{"countersign":"{}"}"#,
+            r#"{"countersign":"{\"form\":1}"}"#,
+        ] {
+            assert!(
+                matches!(Document::read(wrong.as_bytes(), &service()), Err(DocumentFault::Form)),
+                "{wrong}"
+            );
+        }
+        let newer = r#"{"countersign":"{\"form\":2,\"else\":0}"}"#;
+        assert!(matches!(Document::read(newer.as_bytes(), &service()), Err(DocumentFault::Newer)));
+    }
 }

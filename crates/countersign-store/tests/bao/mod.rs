@@ -65,8 +65,10 @@ impl Bao {
             None => "tls_disable = true".to_owned(),
         };
         std::fs::create_dir(home.join("data")).unwrap();
+        let cluster = free_port();
         let config = format!(
-            "storage \"file\" {{ path = \"{}/data\" }}\nlistener \"tcp\" {{\n address = \"{}\"\n {listener}\n}}\n\
+            "storage \"raft\" {{\n path = \"{}/data\"\n node_id = \"one\"\n performance_multiplier = 1\n}}\n\
+             cluster_addr = \"http://127.0.0.1:{cluster}\"\nlistener \"tcp\" {{\n address = \"{}\"\n {listener}\n}}\n\
              api_addr = \"{}\"\ndisable_mlock = true\n",
             home.display(),
             bao.host(),
@@ -85,7 +87,7 @@ impl Bao {
     }
 
     fn new(program: PathBuf, scheme: &str, ca: Option<PathBuf>) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Self {
             program,
             directory: tempfile::tempdir().unwrap(),
@@ -227,6 +229,11 @@ impl Drop for Bao {
             eprintln!("{}", std::fs::read_to_string(self.log()).unwrap_or_default());
         }
     }
+}
+
+/// A port that nobody has at the moment. (A server cannot be told to choose one and say which.)
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits until `done`, and fails if that never comes.
