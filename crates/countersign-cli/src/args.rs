@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Read the trail of every attempt
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Change where the master key is
+    #[command(subcommand)]
+    MasterKey(MasterKeyCommand),
     /// Look at everything that this service stands on; name the command that mends what is wrong
     Doctor(DoctorArgs),
     /// Say why a signature did not match: what was signed, and what should have been
@@ -217,6 +220,31 @@ pub(crate) struct AuditTailArgs {
     /// Write JSON lines
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MasterKeyCommand {
+    /// Wrap the master key with Vault's Transit engine: what stays here is worth nothing without Vault
+    #[command(after_help = TRANSIT)]
+    Transit(TransitArgs),
+}
+
+const TRANSIT: &str = "\
+Needs `transit_key` under [secrets.vault] in countersign.toml. The wrapped key is kept in master.key.transit, and Vault
+is asked for it whenever the store is opened. Keep a copy of the master key itself elsewhere, apart from the store:
+without Vault nothing else opens it (docs/secrets.md).";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TransitArgs {
+    /// Wrap it under the newest version of the Transit key, after `bao write -f transit/keys/NAME/rotate`
+    #[arg(long, conflicts_with_all = ["undo", "key_file"])]
+    pub(crate) rewrap: bool,
+    /// Put the master key back into the file master.key
+    #[arg(long, conflicts_with = "key_file")]
+    pub(crate) undo: bool,
+    /// Wrap this master key, which has to open the store, and not the present one
+    #[arg(long, value_name = "FILE|-|env:NAME")]
+    pub(crate) key_file: Option<SecretSource>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use countersign::audit::{Settings, Trail};
 use countersign::store::declared::DeclaredStore;
+use countersign::store::file;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
-use countersign::store::vault::VaultStore;
+use countersign::store::vault::{Transit, VaultStore};
 use countersign::{PeerStore, open_trail};
 
 use crate::config::{Config, SecretsFrom, VaultTable};
@@ -85,7 +86,36 @@ impl Home {
     }
 
     pub(crate) fn master_key(&self) -> Result<MasterKey, Failure> {
+        if let Source::Transit(path) = self.master_key_source() {
+            return self.unwrap_master_key(&path);
+        }
         Ok(MasterKey::load(&self.master_key_source(), |name| std::env::var_os(name))?)
+    }
+
+    fn unwrap_master_key(&self, path: &Path) -> Result<MasterKey, Failure> {
+        let wrapped = file::read_private(path).context(|| path.display().to_string())?;
+        let wrapped = String::from_utf8_lossy(&wrapped).into_owned();
+        let why = || {
+            format!(
+                "the master key in {} cannot be had (docs/secrets.md: without Vault it has to come from elsewhere)",
+                path.display()
+            )
+        };
+        self.transit()?.unwrap(&wrapped).context(why)
+    }
+
+    /// The key in Vault that wraps the master key.
+    pub(crate) fn transit(&self) -> Result<Transit, Failure> {
+        let config = self.config()?;
+        let vault = self.vault(&config)?;
+        let missing = || {
+            Failure::new(format!(
+                "set `transit_key` under `[secrets.vault]` in {}",
+                self.config_file().display()
+            ))
+        };
+        let (mount, key) = vault.transit()?.ok_or_else(missing)?;
+        Ok(Transit { connection: vault.connection(&self.0, config.secrets.modes())?, mount, key })
     }
 
     /// Makes the directory and the one for TLS, for their owner alone.

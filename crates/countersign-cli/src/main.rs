@@ -55,6 +55,9 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Call(call) => commands::call::run(&home::Home::locate(home)?, &call),
         Command::Status(status) => commands::status::run(&home::Home::locate(home)?, &status),
         Command::Audit(audit) => commands::audit::run(&home::Home::locate(home)?, &audit),
+        Command::MasterKey(args::MasterKeyCommand::Transit(transit)) => {
+            commands::transit::run(&home::Home::locate(home)?, &transit)
+        }
         Command::Doctor(doctor) => commands::doctor::run(&home::Home::locate(home)?, &doctor),
         Command::Explain(explain) => commands::explain::run(&home::Home::locate(home)?, &explain),
     }

@@ -10,3 +10,4 @@ pub(crate) mod keygen;
 pub(crate) mod peer;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod transit;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::settings::Place;
+use super::settings::{Connection, Place, VaultPath};
 use crate::StoreError;
 use crate::sqlite::SqliteStore;
 
@@ -59,7 +59,12 @@ struct Form<'a> {
 }
 
 impl Copies {
-    pub(super) fn new(place: &Place, address: &str, namespace: Option<&str>) -> Self {
+    pub(super) fn new(place: &Place, connection: &Connection) -> Self {
+        let namespace = connection.namespace.as_ref().map(VaultPath::as_str);
+        Self::of(place, connection.address.as_str(), namespace)
+    }
+
+    fn of(place: &Place, address: &str, namespace: Option<&str>) -> Self {
         let scope = [place.service.as_str(), address, namespace.unwrap_or_default(), place.mount.as_str()];
         let [service, address, namespace, mount] = scope.map(str::to_owned);
         Self { scope: [service, address, namespace, mount, place.key()] }
@@ -136,7 +141,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let local =
             SqliteStore::create(&directory.path().join("store.sqlite"), &MasterKey::generate()).unwrap();
-        let copies = Copies::new(&place("countersign"), "https://one:8200", None);
+        let copies = Copies::of(&place("countersign"), "https://one:8200", None);
         assert!(copies.load(&local).unwrap().is_none());
         let json = Zeroizing::new(br#"{"a":1}"#.to_vec());
         let kept = wall().plus(1_000);
@@ -145,9 +150,9 @@ mod tests {
         assert_eq!(document.unwrap().as_slice(), json.as_slice());
         assert!(loaded.seconds() >= 42 && loaded.kept == kept, "{loaded:?}");
         for other in [
-            Copies::new(&place("countersign"), "https://two:8200", None),
-            Copies::new(&place("countersign"), "https://one:8200", Some("team")),
-            Copies::new(&place("elsewhere"), "https://one:8200", None),
+            Copies::of(&place("countersign"), "https://two:8200", None),
+            Copies::of(&place("countersign"), "https://one:8200", Some("team")),
+            Copies::of(&place("elsewhere"), "https://one:8200", None),
         ] {
             assert!(other.load(&local).unwrap().is_none());
         }

@@ -46,7 +46,6 @@ struct Wrapped {
 
 #[derive(Deserialize)]
 struct Form<'a> {
-    form: u32,
     service: String,
     change: String,
     lookup: Zeroizing<String>,

@@ -10,6 +10,7 @@
 //! kept in the local store, sealed. What Vault **refuses** is not an outage, and ends it: see [`VaultError`].
 
 mod copy;
+mod doctor;
 mod document;
 mod ended;
 mod error;
@@ -18,6 +19,7 @@ mod kv;
 mod session;
 mod settings;
 mod state;
+mod transit;
 mod worker;
 
 use std::fmt;
@@ -34,9 +36,11 @@ use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::sqlite::SqliteStore;
 use crate::{Listing, NewPeer, Peer, PeerStore, Stale, StoreError};
 
+pub use doctor::{Health, copy_age, examine};
 pub use error::{DocumentFault, VaultError};
 pub use http::{Address, AddressError};
 pub use settings::{Connection, DEFAULT_MAX_STALE, DEFAULT_TIMEOUT, Login, Place, VaultPath, VaultPathError};
+pub use transit::Transit;
 
 use copy::Copies;
 use document::Document;
@@ -82,8 +86,7 @@ impl VaultStore {
     /// Vault refuses; or it is away, and there is no copy that is young enough.
     pub fn open(connection: Connection, place: Place, local: Arc<SqliteStore>) -> Result<Self, StoreError> {
         let patience = connection.timeout.saturating_mul(REQUESTS) + END;
-        let namespace = connection.namespace.as_ref().map(VaultPath::as_str);
-        let copies = Copies::new(&place, connection.address.as_str(), namespace);
+        let copies = Copies::new(&place, &connection);
         let session = Session::new(connection)?;
         let mut worker = Worker::new(session, place.clone(), Arc::clone(&local), copies);
         let (jobs, waiting) = tokio::sync::mpsc::channel(WAITING);
@@ -180,6 +183,27 @@ impl Drop for VaultStore {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(END);
     }
+}
+
+/// Runs requests to their end on a thread of their own: whoever calls may be inside a runtime already.
+fn block<T: Send>(
+    connection: Connection,
+    work: impl AsyncFnOnce(&mut Session) -> Result<T, VaultError> + Send,
+) -> Result<T, VaultError> {
+    let failed = |error| VaultError::Setup(Arc::new(error));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let mut session = Session::new(connection)?;
+    let run = move || {
+        runtime.block_on(async move {
+            let result = work(&mut session).await;
+            session.log_out().await;
+            result
+        })
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, run).map_err(failed)?;
+        thread.join().map_err(|_| VaultError::Gone)?
+    })
 }
 
 /// Nothing is added where something stands that cannot be read.

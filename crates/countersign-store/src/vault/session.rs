@@ -78,6 +78,11 @@ impl Session {
         Some(lease.ends.saturating_duration_since(Instant::now()).as_secs())
     }
 
+    /// Whether a new token is made when one ends.
+    pub(super) const fn logs_in(&self) -> bool {
+        matches!(self.login, Login::AppRole { .. })
+    }
+
     /// Sends a request with a token that should be good; if Vault thinks otherwise, once more after one new login.
     /// What comes back has a status of success, or is Vault's own 400 or 404.
     pub(super) async fn call(
@@ -251,7 +256,7 @@ impl Session {
 
     /// Gives back a token that was made for this process.
     pub(super) async fn log_out(&mut self) {
-        if matches!(self.login, Login::AppRole { .. }) && self.grant.is_some() {
+        if self.logs_in() && self.grant.is_some() {
             let body = Some(Zeroizing::new(b"{}".to_vec()));
             // Its lease ends it in any case.
             let _ = self.once(Method::POST, "auth/token/revoke-self", body).await;

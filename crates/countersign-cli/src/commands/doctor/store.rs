@@ -2,6 +2,7 @@
 
 use countersign::PeerStore as _;
 use countersign::protocol::UnixTime;
+use countersign::store::master::Source;
 use countersign::store::sqlite::{self, SqliteStore};
 use countersign::store::{Listing, Rotation, StoreError};
 
@@ -84,6 +85,9 @@ fn intact(home: &Home, findings: &mut Findings) -> bool {
 }
 
 fn key_mend(home: &Home) -> String {
+    if let Source::Transit(_) = home.master_key_source() {
+        return "see to Vault, or give the key from elsewhere until it answers: COUNTERSIGN_MASTER_KEY, or the systemd credential (docs/secrets.md)".to_owned();
+    }
     let file = home.path().join("master.key");
     let mode = std::os::unix::fs::MetadataExt::mode;
     match file.metadata() {
