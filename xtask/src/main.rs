@@ -3,14 +3,21 @@
 //!
 //! `cargo xtask fuzz`: runs the fuzz targets under libFuzzer, see [`fuzz`].
 
+mod bao;
 mod fuzz;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// What the tests call beside cargo: command and Debian package.
-const TOOLS: [(&str, &str); 5] =
-    [("bash", "bash"), ("curl", "curl"), ("openssl", "openssl"), ("python3", "python3"), ("sed", "sed")];
+const TOOLS: [(&str, &str); 6] = [
+    ("bash", "bash"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("pip3", "python3-pip"),
+    ("python3", "python3"),
+    ("sed", "sed"),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,11 +37,14 @@ fn main() -> ExitCode {
 
 fn test(arguments: &[String]) -> Result<(), String> {
     install_missing()?;
+    let bao = bao::program()?;
     println!("xtask: running all tests, those with other programs included");
-    run(Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--all-features"])
-        .args(arguments)
-        .env("COUNTERSIGN_TEST_EXTERNAL", "1"))
+    let mut tests = Command::new(env!("CARGO"));
+    tests.args(["test", "--workspace", "--all-features"]).args(arguments);
+    if let Some(bao) = bao {
+        tests.env("COUNTERSIGN_TEST_BAO", bao);
+    }
+    run(tests.env("COUNTERSIGN_TEST_EXTERNAL", "1"))
 }
 
 fn missing() -> Vec<(&'static str, &'static str)> {

@@ -25,7 +25,7 @@ mod worker;
 use std::fmt;
 use std::sync::mpsc::{self, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{CredentialId, ServiceName};
@@ -55,6 +55,9 @@ const MAX_DOCUMENT: usize = 1_000_000;
 /// So many requests, each with its time-out, come before anything is known at the start or of a change.
 const REQUESTS: u32 = 8;
 
+/// How long a change that Vault does not allow is not tried again by itself.
+const NOT_ALLOWED: Duration = Duration::from_secs(10 * 60);
+
 /// How long the thread may take to end.
 const END: Duration = Duration::from_secs(2);
 
@@ -67,6 +70,8 @@ pub struct VaultStore {
     place: Place,
     local: Arc<SqliteStore>,
     patience: Duration,
+    /// When Vault did not allow to tidy up.
+    untidy: Mutex<Option<Instant>>,
     /// Gone while the store is being dropped.
     jobs: Option<tokio::sync::mpsc::Sender<Job>>,
     ended: Mutex<mpsc::Receiver<()>>,
@@ -113,7 +118,15 @@ impl VaultStore {
         let spawned = std::thread::Builder::new().name("countersign-vault".to_owned()).spawn(thread);
         spawned.map_err(|error| VaultError::Setup(Arc::new(error)))?;
         let shared = start.recv_timeout(patience).map_err(|_| VaultError::Gone)??;
-        Ok(Self { shared, place, local, patience, jobs: Some(jobs), ended: Mutex::new(ended) })
+        Ok(Self {
+            shared,
+            place,
+            local,
+            patience,
+            untidy: Mutex::default(),
+            jobs: Some(jobs),
+            ended: Mutex::new(ended),
+        })
     }
 
     fn send(&self, job: Job) -> Result<(), VaultError> {
@@ -266,7 +279,11 @@ impl PeerStore for VaultStore {
     }
 
     fn settle(&self, now: UnixTime) -> Result<Vec<CredentialId>, StoreError> {
-        // Whoever is over is refused in any case: tidying up does not wait for Vault.
+        // Whoever is over is refused in any case: tidying up does not wait for Vault, or for another policy.
+        let held = |at: &Option<Instant>| at.is_some_and(|at| at.elapsed() < NOT_ALLOWED);
+        if held(&self.untidy.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(Vec::new());
+        }
         let due = {
             let state = self.shared.state();
             state.is_current() && !state.document.set.clone().settle(now).is_empty()
@@ -280,8 +297,10 @@ impl PeerStore for VaultStore {
             Ok((settled, any))
         });
         match settled {
-            // A policy may allow reading only.
-            Err(StoreError::Vault(VaultError::Denied { .. })) => Ok(Vec::new()),
+            Err(StoreError::Vault(VaultError::Denied { .. })) => {
+                *self.untidy.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Ok(Vec::new())
+            }
             settled => settled,
         }
     }

@@ -16,7 +16,7 @@ use super::kv::{self, Found, Stamp, Written};
 use super::session::Session;
 use super::settings::Place;
 use super::state::{Shared, Standing, localize};
-use super::{MAX_DOCUMENT, VaultError};
+use super::{MAX_DOCUMENT, NOT_ALLOWED, VaultError};
 use crate::lifecycle::{Use, UseDirection};
 use crate::sqlite::SqliteStore;
 use crate::{StoreError, random};
@@ -31,8 +31,6 @@ const KEEP: Duration = Duration::from_secs(60);
 const KEEP_AGE: Duration = Duration::from_secs(10);
 /// How often an outage that goes on is told of.
 const REMIND: Duration = Duration::from_secs(60 * 60);
-/// How long a change that Vault does not allow is not tried again by itself.
-const NOT_ALLOWED: Duration = Duration::from_secs(10 * 60);
 /// How often a change is tried again that others were faster than.
 const ATTEMPTS: u64 = 30;
 /// How long what is left to do may take when the store is dropped.
