@@ -5,7 +5,7 @@ mod peers;
 #[path = "config/secrets.rs"]
 mod secrets;
 #[path = "config/vault.rs"]
-mod vault;
+pub(crate) mod vault;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,7 +24,6 @@ use toml::Spanned;
 
 use peers::PeerTable;
 pub(crate) use secrets::{From as SecretsFrom, Secrets};
-pub(crate) use vault::VaultTable;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]

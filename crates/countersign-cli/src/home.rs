@@ -13,7 +13,8 @@ use countersign::store::sqlite::SqliteStore;
 use countersign::store::vault::{Transit, VaultStore};
 use countersign::{PeerStore, open_trail};
 
-use crate::config::{Config, SecretsFrom, VaultTable};
+use crate::config::vault::VaultTable;
+use crate::config::{Config, SecretsFrom};
 use crate::failure::{Context as _, Failure};
 use crate::show;
 

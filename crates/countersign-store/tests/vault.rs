@@ -42,6 +42,7 @@ struct Node {
     max_stale: u64,
     timeout: Duration,
     namespace: Option<&'static str>,
+    operator: bool,
 }
 
 fn tls(pem: Option<&str>) -> ClientConfig {
@@ -75,6 +76,7 @@ impl Node {
             max_stale: 60,
             timeout: Duration::from_secs(5),
             namespace: None,
+            operator: false,
         };
         node.put("token", token);
         node
@@ -106,6 +108,7 @@ impl Node {
             namespace: self.namespace.map(|path| path.parse().unwrap()),
             login: self.login.clone(),
             modes: Modes::Strict,
+            operator: self.operator,
             timeout: self.timeout,
         };
         let place = Place {
@@ -334,6 +337,22 @@ fn a_token_that_is_taken_back_ends_the_service_and_its_copy_and_a_new_one_revive
     drop(store);
     let error = node.open().unwrap_err().to_string();
     assert!(error.contains("there is no copy"), "{error}");
+}
+
+#[test]
+fn an_operator_who_is_refused_does_not_end_the_services_copy() {
+    let Some(bao) = Bao::dev() else { return };
+    let mut node = Node::new(&bao);
+    add(&node.open().unwrap(), "billing", 1);
+    node.put("token", "hvs.expired-expired");
+    node.operator = true;
+    assert!(node.open().is_err());
+    node.put("token", &bao.token);
+    node.operator = false;
+    bao.kill();
+    let store = node.open().unwrap();
+    assert!(store.stale().is_some());
+    assert_eq!(names(&store), ["billing"]);
 }
 
 #[test]
@@ -573,6 +592,28 @@ fn a_document_that_is_deleted_has_no_peers_and_comes_back_when_it_is_undeleted()
     bao.kill();
     eventually("the outage is noticed", || store.stale().is_some());
     assert_eq!(names(&node.open().unwrap()), ["third"], "the copy followed");
+}
+
+#[test]
+fn hundreds_of_peers_fit() {
+    use countersign_protocol::identity::ApiKey;
+    use countersign_protocol::secret::SharedSecret;
+    use countersign_store::random;
+
+    let Some(bao) = Bao::dev() else { return };
+    let node = Node::new(&bao);
+    let store = node.open().unwrap();
+    for number in 0..300 {
+        let [ours, theirs] = [(); 2].map(|()| ApiKey::generate(&random()));
+        let secret = SharedSecret::generate(&random());
+        let keys = NewKeys::shared_secret(ours, theirs, secret.clone(), secret).unwrap();
+        let peer = countersign_store::NewPeer { keys, ..shared_secret_peer(&format!("peer-{number}"), 1) };
+        store.add(peer, NOW).unwrap();
+    }
+    let other = Node::new(&bao);
+    assert_eq!(names(&other.open().unwrap()).len(), 300);
+    let text = bao.run(&["kv", "get", "-field=countersign", "-mount=secret", "countersign/orders/peers"]);
+    println!("300 peers: {} bytes", text.len());
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Files<'_> {
         match self.home.master_key_source() {
             Source::Transit(_) => {}
             other => {
-                text.push_str(&format!("but {other} goes before it: take that away, for the service too\n"))
+                text.push_str(&format!("but {other} goes before it: take that away, for the service too\n"));
             }
         }
         show::out(&show::printable_lines(&text))?;

@@ -109,6 +109,7 @@ impl VaultTable {
             } else {
                 self.login(home).map_err(plain)?
             },
+            operator,
             modes,
             timeout: self.timeout_seconds.map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs(seconds.0)),
         })

@@ -7,6 +7,13 @@ use zeroize::Zeroizing;
 use super::SqliteStore;
 use crate::{StoreError, random};
 
+/// A copy, opened.
+pub(crate) struct Aside {
+    /// When it was current.
+    pub(crate) kept: UnixTime,
+    pub(crate) plaintext: Zeroizing<Vec<u8>>,
+}
+
 impl SqliteStore {
     /// Keeps `plaintext` under `name`, in the place of what is there. It opens under this name, for this `scope` and
     /// with this time only.
@@ -29,11 +36,7 @@ impl SqliteStore {
 
     /// What is kept under `name`, and since when. What does not open, because it was changed or is of another scope, is
     /// as if it were not there.
-    pub(crate) fn aside(
-        &self,
-        name: &str,
-        scope: &[&[u8]],
-    ) -> Result<Option<(UnixTime, Zeroizing<Vec<u8>>)>, StoreError> {
+    pub(crate) fn aside(&self, name: &str, scope: &[&[u8]]) -> Result<Option<Aside>, StoreError> {
         let row: Option<(i64, Vec<u8>)> = self
             .lock()?
             .query_row("SELECT kept, sealed FROM aside WHERE name = ?1", params![name], |row| {
@@ -42,7 +45,7 @@ impl SqliteStore {
             .optional()?;
         let Some((kept, sealed)) = row else { return Ok(None) };
         let opened = self.keyring.aside.open(&place(name, scope, kept), &sealed);
-        Ok(opened.ok().map(|plaintext| (UnixTime(kept.unsigned_abs()), plaintext)))
+        Ok(opened.ok().map(|plaintext| Aside { kept: UnixTime(kept.unsigned_abs()), plaintext }))
     }
 
     /// The names that begin like this.

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::settings::{Connection, Place, VaultPath};
 use crate::StoreError;
-use crate::sqlite::SqliteStore;
+use crate::sqlite::{Aside, SqliteStore};
 
 const NAME: &str = "vault copy";
 
@@ -43,8 +43,17 @@ pub(super) fn wall() -> UnixTime {
     UnixTime(now.map_or(0, |now| now.as_secs()))
 }
 
+/// A copy.
+pub(super) struct Kept {
+    /// `None` where there was no document.
+    pub(super) document: Option<Zeroizing<Vec<u8>>>,
+    pub(super) age: Age,
+}
+
 /// Where the copy is, and for what it is one.
 pub(super) struct Copies {
+    /// Whether a refusal ends it.
+    ends: bool,
     /// What it is sealed to: service, address, namespace, mount and document.
     scope: [String; 5],
 }
@@ -61,13 +70,13 @@ struct Form<'a> {
 impl Copies {
     pub(super) fn new(place: &Place, connection: &Connection) -> Self {
         let namespace = connection.namespace.as_ref().map(VaultPath::as_str);
-        Self::of(place, connection.address.as_str(), namespace)
+        Self { ends: !connection.operator, ..Self::of(place, connection.address.as_str(), namespace) }
     }
 
     fn of(place: &Place, address: &str, namespace: Option<&str>) -> Self {
         let scope = [place.service.as_str(), address, namespace.unwrap_or_default(), place.mount.as_str()];
         let [service, address, namespace, mount] = scope.map(str::to_owned);
-        Self { scope: [service, address, namespace, mount, place.key()] }
+        Self { ends: true, scope: [service, address, namespace, mount, place.key()] }
     }
 
     fn scope(&self) -> [&[u8]; 5] {
@@ -91,17 +100,20 @@ impl Copies {
     }
 
     /// The copy, if there is one that opens.
-    pub(super) fn load(
-        &self,
-        local: &SqliteStore,
-    ) -> Result<Option<(Option<Zeroizing<Vec<u8>>>, Age)>, StoreError> {
-        let Some((kept, bytes)) = local.aside(NAME, &self.scope())? else { return Ok(None) };
-        let Ok(form) = serde_json::from_slice::<Form<'_>>(&bytes) else { return Ok(None) };
+    pub(super) fn load(&self, local: &SqliteStore) -> Result<Option<Kept>, StoreError> {
+        let Some(Aside { kept, plaintext }) = local.aside(NAME, &self.scope())? else { return Ok(None) };
+        let Ok(form) = serde_json::from_slice::<Form<'_>>(&plaintext) else { return Ok(None) };
         let age = Age { kept, floor: form.age, at: Instant::now() };
-        Ok(Some((form.document.map(|raw| Zeroizing::new(raw.get().as_bytes().to_vec())), age)))
+        let document = form.document.map(|raw| Zeroizing::new(raw.get().as_bytes().to_vec()));
+        Ok(Some(Kept { document, age }))
     }
 
-    /// Removes it: Vault has said no, and must not be asked again by being switched off.
+    /// Vault has said no: switching it off must not bring the copy back.
+    pub(super) fn refuse(&self, local: &SqliteStore) -> Result<(), StoreError> {
+        if self.ends { Self::forget(local) } else { Ok(()) }
+    }
+
+    /// Removes it.
     pub(super) fn forget(local: &SqliteStore) -> Result<(), StoreError> {
         local.drop_aside(NAME)
     }
@@ -146,7 +158,7 @@ mod tests {
         let json = Zeroizing::new(br#"{"a":1}"#.to_vec());
         let kept = wall().plus(1_000);
         copies.save(&local, Some(&json), &age(kept, 40, 2)).unwrap();
-        let (document, loaded) = copies.load(&local).unwrap().unwrap();
+        let Kept { document, age: loaded } = copies.load(&local).unwrap().unwrap();
         assert_eq!(document.unwrap().as_slice(), json.as_slice());
         assert!(loaded.seconds() >= 42 && loaded.kept == kept, "{loaded:?}");
         for other in [
@@ -157,7 +169,7 @@ mod tests {
             assert!(other.load(&local).unwrap().is_none());
         }
         copies.save(&local, None, &Age::new()).unwrap();
-        assert!(copies.load(&local).unwrap().unwrap().0.is_none());
+        assert!(copies.load(&local).unwrap().unwrap().document.is_none());
         Copies::forget(&local).unwrap();
         assert!(copies.load(&local).unwrap().is_none());
     }

@@ -99,5 +99,5 @@ pub fn copy_age(
     local: &SqliteStore,
 ) -> Result<Option<u64>, StoreError> {
     let copies = Copies::new(place, connection);
-    Ok(copies.load(local)?.map(|(_, age)| age.seconds()))
+    Ok(copies.load(local)?.map(|kept| kept.age.seconds()))
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::document::Document;
 use crate::StoreError;
 use crate::lifecycle::{Ending, Which};
-use crate::sqlite::SqliteStore;
+use crate::sqlite::{Aside, SqliteStore};
 
 /// One row each: two commands at once must not take each other's away.
 const BEGINNING: &str = "vault-ended ";
@@ -47,8 +47,8 @@ impl EndedHere {
     pub(super) fn all(local: &SqliteStore) -> Result<Vec<Self>, StoreError> {
         let mut all = Vec::new();
         for name in local.aside_names(BEGINNING)? {
-            let Some((at, bytes)) = local.aside(&name, &[])? else { continue };
-            let form: Option<Form> = serde_json::from_slice(&bytes).ok();
+            let Some(Aside { kept: at, plaintext }) = local.aside(&name, &[])? else { continue };
+            let form: Option<Form> = serde_json::from_slice(&plaintext).ok();
             let mut uid = [0; 16];
             let read = name.strip_prefix(BEGINNING).and_then(|hex| decode_hex(hex.as_bytes(), &mut uid));
             if let (Some(Form { peer, how }), Some(())) = (form, read)

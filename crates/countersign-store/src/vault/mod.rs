@@ -14,6 +14,7 @@ mod doctor;
 mod document;
 mod ended;
 mod error;
+mod form;
 mod http;
 mod kv;
 mod session;
@@ -93,7 +94,7 @@ impl VaultStore {
         let patience = connection.timeout.saturating_mul(REQUESTS) + END;
         let copies = Copies::new(&place, &connection);
         let session = Session::new(connection)?;
-        let mut worker = Worker::new(session, place.clone(), Arc::clone(&local), copies);
+        let mut worker = Worker::new(session, place.clone(), Arc::clone(&local), copies, patience);
         let (jobs, waiting) = tokio::sync::mpsc::channel(WAITING);
         let (started, start) = sync_channel(1);
         let (end, ended) = sync_channel(1);
@@ -196,6 +197,22 @@ impl Drop for VaultStore {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(END);
     }
+}
+
+/// Reads a document and writes it again, as a change would: how many peers it has, how many of those cannot be read, and
+/// the result. For the fuzz targets.
+///
+/// # Errors
+/// It is no document of this service.
+#[doc(hidden)]
+pub fn reread(
+    json: &[u8],
+    service: &ServiceName,
+) -> Result<(usize, usize, zeroize::Zeroizing<Vec<u8>>), DocumentFault> {
+    let mut document = Document::read(json, service)?;
+    let damaged = document.damaged.len();
+    let written = document.write(service).map_err(|_| DocumentFault::Form)?;
+    Ok((document.set.peers().count() + damaged, damaged, written))
 }
 
 /// Runs requests to their end on a thread of their own: whoever calls may be inside a runtime already.

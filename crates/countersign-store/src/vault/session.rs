@@ -15,6 +15,9 @@ use crate::origin::{Modes, Origin};
 /// How long after a renewal that failed the next one is tried.
 const RENEW_AGAIN: Duration = Duration::from_secs(5);
 
+/// As good as for ever, in seconds: what is longer could not be added to a time.
+const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;
+
 /// Requests to Vault in the name of this service.
 pub(super) struct Session {
     http: Http,
@@ -43,7 +46,7 @@ struct Lease {
 impl Lease {
     /// `None` for a token that does not end.
     fn of(seconds: u64, renewable: bool, first: Option<Duration>) -> Option<Self> {
-        let granted = Duration::from_secs(seconds);
+        let granted = Duration::from_secs(seconds.min(LONGEST));
         let now = Instant::now();
         (seconds > 0).then(|| Self {
             renewable,
@@ -61,7 +64,7 @@ impl Lease {
 
 impl Session {
     pub(super) fn new(connection: Connection) -> Result<Self, VaultError> {
-        let Connection { address, tls, namespace, login, modes, timeout } = connection;
+        let Connection { address, tls, namespace, login, modes, timeout, .. } = connection;
         let namespace = namespace.map(|path| path.as_str().parse()).transpose();
         let namespace = namespace.map_err(|_| VaultError::Gone)?;
         let http = Http::new(address, tls, namespace, timeout);

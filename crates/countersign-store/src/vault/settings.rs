@@ -91,6 +91,8 @@ pub struct Connection {
     pub modes: Modes,
     /// How long one request may take.
     pub timeout: Duration,
+    /// Whether the login is an operator's own: that Vault refuses him says nothing about the service, whose copy stays.
+    pub operator: bool,
 }
 
 impl fmt::Debug for Connection {

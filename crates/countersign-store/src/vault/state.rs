@@ -29,6 +29,10 @@ pub(super) struct State {
     digest: u64,
     ended: Vec<EndedHere>,
     looked: Instant,
+    /// When the thread that speaks to Vault last came to an end of what it did.
+    beat: Instant,
+    /// After how long without that it is taken for dead.
+    silence: Duration,
 }
 
 /// How far what is known may be relied on.
@@ -43,7 +47,7 @@ pub(super) enum Standing {
 }
 
 impl Shared {
-    pub(super) fn new(document: Document, standing: Standing) -> Self {
+    pub(super) fn new(document: Document, standing: Standing, silence: Duration) -> Self {
         let lookups = Lookups::new(document.set.lookup_key().clone());
         let state = State {
             digest: document.digest(),
@@ -52,6 +56,8 @@ impl Shared {
             version: 1,
             ended: Vec::new(),
             looked: Instant::now(),
+            beat: Instant::now(),
+            silence,
         };
         Self { state: Mutex::new(state), lookups }
     }
@@ -110,6 +116,11 @@ impl Shared {
         self.state().ended.retain(|one| !ended.contains(one));
     }
 
+    /// The thread that speaks to Vault lives.
+    pub(super) fn beat(&self) {
+        self.state().beat = Instant::now();
+    }
+
     pub(super) fn set(&self, standing: Standing) {
         self.state().standing = standing;
     }
@@ -147,6 +158,10 @@ impl State {
 
     /// The number of the state that is in effect, if anything may be.
     pub(super) fn version(&self, place: &Place) -> Result<u64, StoreError> {
+        // Without the thread nothing would ever change.
+        if self.beat.elapsed() > self.silence {
+            return Err(VaultError::Gone.into());
+        }
         match &self.standing {
             Standing::Current => Ok(self.version),
             Standing::Refused(error) => Err(error.clone().into()),
@@ -211,5 +226,39 @@ impl Lookups {
             let Some(next) = at.next.get() else { return };
             (at, new) = (next, back);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[test]
+    fn without_the_thread_that_speaks_to_vault_nobody_is_let_in() {
+        let place = Place {
+            service: "orders".parse().unwrap(),
+            mount: "secret".parse().unwrap(),
+            prefix: "countersign".parse().unwrap(),
+            max_stale: 60,
+        };
+        let of = |silence| Shared::new(Document::new(Zeroizing::new([1; 32])), Standing::Current, silence);
+        assert!(of(Duration::from_secs(60)).state().version(&place).is_ok());
+        let dead = of(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(dead.state().version(&place).is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_lent_out_stays_while_newer_ones_come() {
+        let key = |byte| LookupKey::new(&Zeroizing::new([byte; 32]));
+        let lookups = Lookups::new(key(1));
+        let first = lookups.last();
+        for byte in 2..5 {
+            lookups.push(key(byte));
+            assert_eq!(lookups.last().hash("x"), key(byte).hash("x"));
+        }
+        assert_eq!(first.hash("x"), key(1).hash("x"));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use super::copy::{Age, Copies};
+use super::copy::{Age, Copies, Kept};
 use super::document::Document;
 use super::ended::EndedHere;
 use super::error::Class;
@@ -50,6 +50,8 @@ pub(super) struct Worker {
     pub(super) place: Place,
     pub(super) local: Arc<SqliteStore>,
     pub(super) copies: Copies,
+    /// How long one look at Vault may take.
+    patience: Duration,
     seen: Option<Seen>,
     /// First uses that the document does not know of.
     untold: Vec<Use>,
@@ -67,12 +69,19 @@ struct Seen {
 }
 
 impl Worker {
-    pub(super) fn new(session: Session, place: Place, local: Arc<SqliteStore>, copies: Copies) -> Self {
+    pub(super) fn new(
+        session: Session,
+        place: Place,
+        local: Arc<SqliteStore>,
+        copies: Copies,
+        patience: Duration,
+    ) -> Self {
         Self {
             session,
             place,
             local,
             copies,
+            patience,
             seen: None,
             untold: Vec::new(),
             not_allowed: None,
@@ -83,9 +92,10 @@ impl Worker {
 
     /// What is there at the start: Vault's document, or the copy of it.
     pub(super) async fn start(&mut self) -> Result<Shared, StoreError> {
+        let silence = self.patience + MAX_PAUSE;
         let error = match self.look().await {
             Ok(Some((found, document))) => {
-                let shared = Shared::new(document.clone(), Standing::Current);
+                let shared = Shared::new(document.clone(), Standing::Current, silence);
                 self.took(&shared, found, document)?;
                 self.save();
                 return Ok(shared);
@@ -95,13 +105,15 @@ impl Worker {
         };
         self.failures = 1;
         if error.class() == Class::Refusal {
-            Copies::forget(&self.local)?;
+            self.copies.refuse(&self.local)?;
             return Err(error.into());
         }
         let copy = if self.place.max_stale == 0 { None } else { self.copies.load(&self.local)? };
-        let Some((json, age)) = copy else { return Err(VaultError::NoCopy(Box::new(error)).into()) };
+        let Some(Kept { document: json, age }) = copy else {
+            return Err(VaultError::NoCopy(Box::new(error)).into());
+        };
         let document = self.read(json.as_ref())?;
-        let shared = Shared::new(document.clone(), Standing::Copy(error.clone(), age));
+        let shared = Shared::new(document.clone(), Standing::Copy(error.clone(), age), silence);
         shared.take(document, &self.local)?;
         shared.state().version(&self.place)?;
         self.seen = Some(Seen { stamp: None, json, current: age, saved: None });
@@ -116,6 +128,7 @@ impl Worker {
                 job = jobs.recv() => match job {
                     Some(Job::Change(mut edit, done)) => {
                         let result = self.change(shared, &mut edit).await;
+                        shared.beat();
                         // Whoever asked may have stopped waiting.
                         let _ = done.send(result);
                     }
@@ -127,6 +140,7 @@ impl Worker {
                 },
                 () = tokio::time::sleep(pause) => {
                     self.poll(shared).await;
+                    shared.beat();
                     self.tell(shared).await;
                 }
             }
@@ -271,7 +285,7 @@ impl Worker {
             if !matches!(before, Standing::Refused(_)) {
                 tracing::error!(%error, "Vault refuses: in 30 seconds nobody is let in any more");
             }
-            if let Err(error) = Copies::forget(&self.local) {
+            if let Err(error) = self.copies.refuse(&self.local) {
                 tracing::error!(%error, "the copy of Vault's secrets cannot be removed");
             }
             if let Some(seen) = &mut self.seen {

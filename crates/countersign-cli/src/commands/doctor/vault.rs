@@ -112,7 +112,7 @@ fn copy(home: &Home, config: &Config, findings: &mut Findings) {
     });
     match found {
         Ok((_, 0)) => {
-            findings.ok("vault-copy", "max_stale_seconds = 0: an outage of Vault ends this service")
+            findings.ok("vault-copy", "max_stale_seconds = 0: an outage of Vault ends this service");
         }
         Ok((None, _)) => findings.warn(
             "vault-copy",
