@@ -38,6 +38,7 @@ mod requests;
 mod store;
 mod tokens;
 mod urls;
+mod vault;
 
 /// One parser, or a few that belong together.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,7 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 35] = [
+pub const TARGETS: [Target; 36] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
@@ -101,6 +102,7 @@ pub const TARGETS: [Target; 35] = [
     target("store_file", SLOW, store::file),
     target("strip_headers", QUICK, headers::strip),
     target("token", QUICK, tokens::token),
+    target("vault_document", MIDDLE, vault::document),
     target("verdict_answers", QUICK, replies::verdict_answers),
     target("verify_body", QUICK, requests::verify_body),
     target("www_authenticate", QUICK, headers::www_authenticate),

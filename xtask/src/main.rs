@@ -5,6 +5,7 @@
 //!
 //! `cargo xtask mutants`: looks for changes of the protocol that no test notices, see [`mutants`].
 
+mod bao;
 mod fuzz;
 mod mutants;
 
@@ -12,10 +13,11 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// What the tests call beside cargo: command and Debian package.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 7] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("pip3", "python3-pip"),
     ("python3", "python3"),
     ("sed", "sed"),
     ("slowhttptest", "slowhttptest"),
@@ -44,11 +46,14 @@ fn main() -> ExitCode {
 
 fn test(arguments: &[String]) -> Result<(), String> {
     install_missing()?;
+    let bao = bao::program()?;
     println!("xtask: running all tests, those with other programs included");
-    run(Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--all-features"])
-        .args(arguments)
-        .env("COUNTERSIGN_TEST_EXTERNAL", "1"))
+    let mut tests = Command::new(env!("CARGO"));
+    tests.args(["test", "--workspace", "--all-features"]).args(arguments);
+    if let Some(bao) = bao {
+        tests.env("COUNTERSIGN_TEST_BAO", bao);
+    }
+    run(tests.env("COUNTERSIGN_TEST_EXTERNAL", "1"))
 }
 
 fn missing() -> Vec<(&'static str, &'static str)> {

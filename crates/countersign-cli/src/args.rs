@@ -57,7 +57,7 @@ pub(crate) enum Command {
     /// Make a data directory from a backup; say what was changed after it was made
     #[command(after_help = RESTORE)]
     Restore(RestoreArgs),
-    /// Change the master key
+    /// Change the master key, or where it is
     #[command(subcommand)]
     MasterKey(MasterKeyCommand),
     /// Look at everything that this service stands on; name the command that mends what is wrong
@@ -354,6 +354,9 @@ pub(crate) enum MasterKeyCommand {
     /// Put a new master key in the place of the present one; a running server goes on undisturbed
     #[command(after_help = MASTER_KEY)]
     Rotate(MasterKeyRotateArgs),
+    /// Wrap the master key with Vault's Transit engine: what stays here is worth nothing without Vault
+    #[command(after_help = TRANSIT)]
+    Transit(TransitArgs),
 }
 
 const MASTER_KEY: &str = "\
@@ -377,6 +380,24 @@ pub(crate) struct MasterKeyRotateArgs {
     /// Keep the old key: let the new one open the store no longer
     #[arg(long, conflicts_with = "new_key_file")]
     pub(crate) abandon: bool,
+}
+
+const TRANSIT: &str = "\
+Needs `transit_key` under [secrets.vault] in countersign.toml. The wrapped key is kept in master.key.transit, and Vault
+is asked for it whenever the store is opened. Keep a copy of the master key itself elsewhere, apart from the store:
+without Vault nothing else opens it (docs/secrets.md).";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TransitArgs {
+    /// Wrap it under the newest version of the Transit key, after `bao write -f transit/keys/NAME/rotate`
+    #[arg(long, conflicts_with_all = ["undo", "key_file"])]
+    pub(crate) rewrap: bool,
+    /// Put the master key back into the file master.key
+    #[arg(long, conflicts_with = "key_file")]
+    pub(crate) undo: bool,
+    /// Wrap this master key, which has to open the store, and not the present one
+    #[arg(long, value_name = "FILE|-|env:NAME")]
+    pub(crate) key_file: Option<SecretSource>,
 }
 
 #[derive(Debug, ClapArgs)]

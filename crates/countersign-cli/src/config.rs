@@ -6,6 +6,8 @@ mod audit;
 mod peers;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/vault.rs"]
+pub(crate) mod vault;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -296,12 +298,16 @@ fn from_parser(text: &str, error: &toml::de::Error) -> ConfigError {
     let before = start.and_then(|start| text.get(..start)).unwrap_or_default();
     let section = before.lines().map(str::trim_start).rfind(|line| line.starts_with('[')).unwrap_or_default();
     match start.map(|start| line_of(text, start)) {
-        Some((line, _)) if section.starts_with("[[peer]]") => ConfigError(format!(
-            "line {line}: {} (the line is not shown: a secret may be in it)",
-            error.message()
-        )),
+        Some((line, shown)) if section.starts_with("[[peer]]") || is_secret(section, shown) => ConfigError(
+            format!("line {line}: {} (the line is not shown: a secret may be in it)", error.message()),
+        ),
         _ => ConfigError(error.to_string()),
     }
+}
+
+/// Whether a login to Vault may stand in this line.
+fn is_secret(section: &str, line: &str) -> bool {
+    section.starts_with("[secrets") || line.trim_start().starts_with("secrets")
 }
 
 impl Config {
@@ -334,14 +340,14 @@ impl Config {
             _ => {}
         }
         self.audit.check(text)?;
-        self.check_peers().map_err(|fault| fault.in_text(text))
+        self.secrets.check().and_then(|()| self.check_peers()).map_err(|fault| fault.in_text(text))
     }
 
     fn check_peers(&self) -> Result<(), Fault> {
         let mut names = BTreeSet::new();
         for peer in &self.peers {
             let wrong = |message: String| Fault { start: peer.start(), message };
-            if self.secrets.from != SecretsFrom::Config {
+            if self.secrets.from() != SecretsFrom::Config {
                 let unused = "peers are declared here only under `[secrets]` with `from = \"config\"`";
                 return Err(wrong(unused.to_owned()));
             }
@@ -386,6 +392,7 @@ listen = ["https://127.0.0.1:8443"]
 
 # [secrets]                             # where peers and their secrets are: docs/secrets.md
 # from = "store"                        # "config": [[peer]] tables here, secrets in files or the environment
+#                                       # "vault": Vault or OpenBao, under [secrets.vault]
 
 # [challenge]
 # lifetime_seconds = 30                 # 5 to 120
@@ -497,6 +504,29 @@ mod tests {
             ));
             assert!(wrong.contains(&format!("line {line}")) && wrong.contains(said), "{wrong}");
             assert!(!wrong.contains("css_0123"), "{wrong}");
+        }
+        for (vault, line, said) in [
+            ("from = \"vault\"", 3, "[secrets.vault]"),
+            ("[secrets.vault]\ntoken = \"env:A\"", 3, "address"),
+            ("[secrets.vault]\naddress = \"http://vault.example:8200\"", 4, "danger_plain_http"),
+            ("[secrets.vault]\naddress = \"https://u:hvs_0123@vault\"", 4, "without path, user"),
+            ("[secrets.vault]\naddress = \"https://vault\"", 4, "how does this service log in"),
+            ("[secrets.vault]\naddress = \"https://vault\"\ntoken = \"hvs_0123\"", 5, "generate another one"),
+            ("[secrets.vault]\naddress = \"https://vault\"\ntoken = hvs_0123", 5, "not shown"),
+            ("[secrets.vault]\naddress = \"https://vault\"\ntokn = \"hvs_0123\"", 5, "tokn"),
+            ("[secrets.vault]\naddress = \"https://vault\"\nmount = \"a b\"", 5, "segments"),
+            (
+                "[secrets.vault]\naddress = \"https://vault\"\nmax_stale_seconds = 2592001",
+                5,
+                "not between 0 and",
+            ),
+        ] {
+            let wrong = error(&format!(
+                "service = \"orders\"\n{}{vault}\n",
+                if line == 3 && vault.starts_with("from") { "[secrets]\n" } else { "\n" }
+            ));
+            assert!(wrong.contains(&format!("line {line}")) && wrong.contains(said), "{wrong}");
+            assert!(!wrong.contains("hvs_0123"), "{wrong}");
         }
         let unused = error("service = \"orders\"\n[[peer]]\nname = \"billing\"\nprofile = \"api-key\"\n");
         assert!(unused.contains("line 3") && unused.contains("[secrets]"), "{unused}");

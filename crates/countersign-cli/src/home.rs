@@ -8,12 +8,16 @@ use std::sync::Arc;
 use countersign::audit::{Settings, Trail};
 use countersign::store::StoreError;
 use countersign::store::declared::DeclaredStore;
+use countersign::store::file;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
+use countersign::store::vault::{Transit, VaultStore};
 use countersign::{PeerStore, open_trail};
 
+use crate::config::vault::VaultTable;
 use crate::config::{Config, SecretsFrom};
 use crate::failure::{Context as _, Failure};
+use crate::show;
 
 /// Where this service keeps everything.
 #[derive(Debug)]
@@ -117,7 +121,36 @@ impl Home {
     }
 
     pub(crate) fn master_key(&self) -> Result<MasterKey, Failure> {
+        if let Source::Transit(path) = self.master_key_source() {
+            return self.unwrap_master_key(&path);
+        }
         Ok(MasterKey::load(&self.master_key_source(), |name| std::env::var_os(name))?)
+    }
+
+    fn unwrap_master_key(&self, path: &Path) -> Result<MasterKey, Failure> {
+        let wrapped = file::read_private(path).context(|| path.display().to_string())?;
+        let wrapped = String::from_utf8_lossy(&wrapped).into_owned();
+        let why = || {
+            format!(
+                "the master key in {} cannot be had (docs/secrets.md: without Vault it has to come from elsewhere)",
+                path.display()
+            )
+        };
+        self.transit()?.unwrap(&wrapped).context(why)
+    }
+
+    /// The key in Vault that wraps the master key.
+    pub(crate) fn transit(&self) -> Result<Transit, Failure> {
+        let config = self.config()?;
+        let vault = self.vault(&config)?;
+        let missing = || {
+            Failure::new(format!(
+                "set `transit_key` under `[secrets.vault]` in {}",
+                self.config_file().display()
+            ))
+        };
+        let (mount, key) = vault.transit()?.ok_or_else(missing)?;
+        Ok(Transit { connection: vault.connection(&self.0, config.secrets.modes())?, mount, key })
     }
 
     /// Makes the directory and the one for TLS, for their owner alone.
@@ -167,26 +200,44 @@ impl Home {
     pub(crate) fn stores(&self) -> Result<Stores, Failure> {
         let config = self.config()?;
         let local = Arc::new(self.local_store()?);
-        let peers: Arc<dyn PeerStore> = match config.secrets.from {
+        let peers: Arc<dyn PeerStore> = match config.secrets.from() {
             SecretsFrom::Store => Arc::<SqliteStore>::clone(&local),
             SecretsFrom::Config => {
                 let declared =
                     config.peers.iter().map(|peer| peer.declared(&self.0)).collect::<Result<_, _>>()?;
                 Arc::new(DeclaredStore::new(declared, config.secrets.modes(), Arc::clone(&local)))
             }
+            SecretsFrom::Vault => Arc::new(self.vault_store(&config, Arc::clone(&local))?),
         };
+        if let Some(stale) = peers.stale() {
+            show::warn_of_copy(&stale);
+        }
         Ok(Stores { peers, local })
     }
 
     /// The peers, where they can be changed; if not, `elsewhere` says what is to be done there.
     pub(crate) fn changeable(&self, elsewhere: &str) -> Result<Stores, Failure> {
-        if self.config()?.secrets.from == SecretsFrom::Config {
+        if self.config()?.secrets.from() == SecretsFrom::Config {
             return Err(Failure::new(format!(
                 "the peers are declared in {} and cannot be changed here: {elsewhere} (docs/secrets.md)",
                 self.config_file().display()
             )));
         }
         self.stores()
+    }
+
+    fn vault_store(&self, config: &Config, local: Arc<SqliteStore>) -> Result<VaultStore, Failure> {
+        let vault = self.vault(config)?;
+        let connection = vault.connection(&self.0, config.secrets.modes())?;
+        Ok(VaultStore::open(connection, vault.place(&config.service)?, local)?)
+    }
+
+    /// `[secrets.vault]`
+    pub(crate) fn vault<'a>(&self, config: &'a Config) -> Result<&'a VaultTable, Failure> {
+        let missing = || {
+            Failure::new(format!("there is no table `[secrets.vault]` in {}", self.config_file().display()))
+        };
+        config.secrets.vault.as_ref().ok_or_else(missing)
     }
 
     /// `store.sqlite`: the peers, or what is kept of them here while they are elsewhere.

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use countersign::protocol::UnixTime;
+use countersign::store::Stale;
 
 use crate::failure::Failure;
 
@@ -53,6 +54,16 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
     text
+}
+
+/// Says on standard error that peers come from a copy.
+pub(crate) fn warn_of_copy(stale: &Stale) {
+    eprintln!(
+        "countersign: warning: {}. Peers come from the copy of {} ago, which is good for {} more; other nodes do not see what is revoked here until it answers",
+        stale.reason,
+        span(stale.age),
+        span(stale.max.saturating_sub(stale.age)),
+    );
 }
 
 /// How long ago, roughly.

@@ -18,6 +18,7 @@ struct Inner {
     attempts: Family<Labels, Counter>,
     connections: Gauge,
     dropped: Counter,
+    stale: Gauge,
     ages: Mutex<Ages>,
 }
 
@@ -59,6 +60,12 @@ impl Metrics {
             "Records that the full disk did not take, while attempts went on as `when_full` says",
             dropped.clone(),
         );
+        let stale = Gauge::default();
+        registry.register(
+            "secrets_stale_seconds",
+            "How old the copy is from which peers come while their store is away; 0 while it answers",
+            stale.clone(),
+        );
         let ages = Ages::default();
         registry.register(
             "credential_age_seconds",
@@ -75,7 +82,7 @@ impl Metrics {
             "1 for each peer whose rotation is due, or open and not taken up in its grace period",
             ages.overdue.clone(),
         );
-        Self(Arc::new(Inner { registry, attempts, connections, dropped, ages: Mutex::new(ages) }))
+        Self(Arc::new(Inner { registry, attempts, connections, dropped, stale, ages: Mutex::new(ages) }))
     }
 
     /// Counts one attempt. Both labels come from fixed sets, never from a caller.
@@ -99,6 +106,8 @@ impl Metrics {
         // Held to the end: another reader must not see them half set.
         let ages = self.0.ages.lock().unwrap_or_else(PoisonError::into_inner);
         ages.set(authenticator);
+        let stale = authenticator.stale().map_or(0, |stale| stale.age);
+        self.0.stale.set(i64::try_from(stale).unwrap_or(i64::MAX));
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.0.registry);
         text

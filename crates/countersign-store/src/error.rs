@@ -129,6 +129,10 @@ pub enum StoreError {
         "the disk reported an error while a change was being made to last ({0}): whether the change is in effect is not known. See to the disk (`dmesg`), look (`countersign status`), and repeat the change if it is not"
     )]
     Unsure(rusqlite::Error),
+    /// Vault says no, or nothing.
+    #[cfg(feature = "vault")]
+    #[error(transparent)]
+    Vault(#[from] crate::vault::VaultError),
     /// The file system says no.
     #[error("{path}: {error}")]
     Io {

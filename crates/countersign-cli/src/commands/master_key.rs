@@ -20,7 +20,13 @@ use crate::show;
 const STEP: &str = "master-key-rotate";
 
 pub(crate) fn run(home: &Home, command: &MasterKeyCommand) -> Result<(), Failure> {
-    let MasterKeyCommand::Rotate(args) = command;
+    match command {
+        MasterKeyCommand::Rotate(args) => rotate(home, args),
+        MasterKeyCommand::Transit(args) => super::transit::run(home, args),
+    }
+}
+
+fn rotate(home: &Home, args: &MasterKeyRotateArgs) -> Result<(), Failure> {
     home.config()?;
     home.check()?;
     // The next key is read before anything is locked: somebody may be typing it.

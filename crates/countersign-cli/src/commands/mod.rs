@@ -15,3 +15,4 @@ pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod transit;

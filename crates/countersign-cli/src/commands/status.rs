@@ -13,7 +13,9 @@ use crate::{life, show};
 
 pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
     let config = home.config()?;
-    let Listing { peers, damaged } = home.store()?.read_all()?;
+    let store = home.store()?;
+    let Listing { peers, damaged } = store.read_all()?;
+    let stale = store.stale();
     let (certificate, key) = home.tls_files(&config);
     // A service that only calls others may have no TLS identity.
     let pin = TlsIdentity::load(&certificate, &key).and_then(|identity| identity.pin());
@@ -26,6 +28,12 @@ pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
             "service": config.service.as_str(),
             "home": home.path().display().to_string(),
             "secrets": config.secrets.place(),
+            "secretsStale": stale.map(|stale| json!({
+                "since": stale.since.0,
+                "seconds": stale.age,
+                "maxSeconds": stale.max,
+                "reason": stale.reason,
+            })),
             "tlsPin": pin.ok(),
             "peers": peers.iter().map(describe).collect::<Vec<_>>(),
             "overdue": late.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(),
@@ -38,6 +46,10 @@ pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
         home.path().display(),
         config.secrets.place()
     );
+    if let Some(stale) = stale {
+        let age = show::span(stale.age);
+        text.push_str(&format!("         {}: this is the copy of {age} ago\n", stale.reason));
+    }
     match pin {
         Ok(pin) => text.push_str(&format!("TLS pin  {pin}\n\n")),
         Err(error) => text.push_str(&format!("TLS      {error}\n\n")),
@@ -48,7 +60,7 @@ pub(crate) fn run(home: &Home, args: &JsonArgs) -> Result<(), Failure> {
     } else {
         text.push_str(&table(&peers, now));
     }
-    if config.secrets.from == SecretsFrom::Config {
+    if config.secrets.from() == SecretsFrom::Config {
         text.push_str("\nThese peers, their keys and their schedules are changed in countersign.toml and where it points.\n");
     }
     show::out(&text)?;

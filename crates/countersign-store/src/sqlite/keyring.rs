@@ -38,6 +38,9 @@ impl Slot {
 pub(super) struct Keyring {
     /// Seals credentials.
     pub(super) data: AeadKey,
+    /// Seals copies of what is kept elsewhere.
+    #[cfg(feature = "vault")]
+    pub(super) aside: AeadKey,
     /// Hashes API keys and secrets.
     pub(super) lookup: LookupKey,
 }
@@ -63,7 +66,13 @@ impl Keyring {
         let snapshot = connection.unchecked_transaction()?;
         let slot = slot(&snapshot, master)?;
         let key = |purpose| read(&snapshot, master, slot, purpose)?.ok_or(StoreError::WrongMasterKey);
-        Ok(Self { data: AeadKey::derive(&key(DATA)?, "credential"), lookup: LookupKey::new(&key(LOOKUP)?) })
+        let data = key(DATA)?;
+        Ok(Self {
+            data: AeadKey::derive(&data, "credential"),
+            #[cfg(feature = "vault")]
+            aside: AeadKey::derive(&data, "aside"),
+            lookup: LookupKey::new(&key(LOOKUP)?),
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The embedded store: one SQLite file (WAL), secrets sealed with AES-256-GCM-SIV under a random data key that
 //! the master key wraps. What is not secret stays readable with `sqlite3`.
 
+#[cfg(feature = "vault")]
+mod aside;
 mod copy;
 mod elsewhere;
 mod heads;
@@ -28,6 +30,8 @@ use crate::file::Unfinished;
 use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::master::MasterKey;
 use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
+#[cfg(feature = "vault")]
+pub(crate) use aside::Aside;
 pub use heads::{AuditHead, AuditHeads};
 pub use inspect::{Inspection, inspect};
 use keyring::Keyring;

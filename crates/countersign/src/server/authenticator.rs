@@ -13,7 +13,7 @@ use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::server::Effort;
 use countersign_protocol::shared_secret::{Issuer, Lifetime};
 use countersign_protocol::token::{self, Claims, TokenKeys};
-use countersign_store::{Outstanding, PeerStore, ReplayLog, StoreError, random};
+use countersign_store::{Outstanding, PeerStore, ReplayLog, Stale, StoreError, random};
 use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
@@ -297,6 +297,12 @@ impl Authenticator {
         let failed = self.0.trail_failed_ms.load(Ordering::Relaxed);
         let trail = failed == 0 || self.0.elapsed_ms().saturating_sub(failed) > TRAIL_DOUBT_MS;
         trail && self.0.fresh().is_ok()
+    }
+
+    /// Set while the peers come from a copy, because the place where they are kept cannot be asked.
+    #[must_use]
+    pub fn stale(&self) -> Option<Stale> {
+        self.0.store.stale()
     }
 
     /// Where a request came from, for the limits and the trail: the address of who connected, or what a trusted proxy

@@ -114,6 +114,9 @@ fn two_keys(home: &Home, open: bool, findings: &mut Findings) {
 }
 
 fn key_mend(home: &Home) -> String {
+    if let Source::Transit(_) = home.master_key_source() {
+        return "see to Vault, or give the key from elsewhere until it answers: COUNTERSIGN_MASTER_KEY, or the systemd credential (docs/secrets.md)".to_owned();
+    }
     let file = home.master_key_file();
     let mode = std::os::unix::fs::MetadataExt::mode;
     match file.metadata() {
