@@ -106,6 +106,7 @@ async fn token(sender: &mut Sender, key: &ApiKey) -> String {
 
 async fn member(sender: &mut Sender, path: &str, body: String, member: &str) -> String {
     let request = Request::post(path).header("host", "orders").body(Full::from(body)).expect("a request");
+    sender.ready().await.expect("a connection");
     let response = sender.send_request(request).await.expect("an answer");
     assert_eq!(response.status(), 200);
     let body = response.into_body().collect().await.expect("a body").to_bytes();
@@ -116,6 +117,7 @@ async fn member(sender: &mut Sender, path: &str, body: String, member: &str) -> 
 async fn status(sender: &mut Sender, token: &str) -> u16 {
     let request =
         Request::get("/").header("host", "orders").header("authorization", format!("Bearer {token}"));
+    sender.ready().await.expect("a connection");
     let response = sender.send_request(request.body(Full::default()).expect("a request")).await;
     let response = response.expect("an answer");
     let status = response.status().as_u16();

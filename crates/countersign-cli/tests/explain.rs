@@ -423,3 +423,25 @@ fn the_body_of_a_signed_request_is_not_taken_for_the_answer_to_a_challenge() {
     let (told, _) = explain(&case.pair.orders, &request, &[]);
     assert_eq!((&told["verdict"], &told["refusedForm"]), (&json!("right"), &Value::Null), "{told}");
 }
+
+#[test]
+fn under_guide_2_a_key_in_the_challenges_place_is_not_shown() {
+    let pair = ApiKeyPair::new();
+    pair.orders.hide(&pair.key);
+    for request in [
+        json!({"challenge": pair.key, "signedChallenge": "0".repeat(64)}),
+        json!({"apiKey": new_key(), "challenge": format!("\"{}\"", pair.key)}),
+    ] {
+        let (told, _) = explain(&pair.orders, &request.to_string(), &[]);
+        assert!(told["challenge"]["text"].as_str().unwrap().contains("<API key>"), "{told}");
+    }
+}
+
+#[test]
+fn a_right_signature_without_an_api_key_is_not_called_right() {
+    let case = Guide1::new();
+    let request = json!({"challenge": CHALLENGE, "signedChallenge": case.pair.sign(CHALLENGE)});
+    let (told, text) = explain(&case.pair.orders, &request.to_string(), &[]);
+    assert_eq!(told["verdict"], "incomplete", "{text}");
+    assert!(text.contains("no API key came") && text.contains("cannot be judged"), "{text}");
+}

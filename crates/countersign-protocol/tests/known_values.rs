@@ -9,6 +9,7 @@ use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::identity::{ApiKey, CredentialId, FormError, Profile, ServiceName};
 use countersign_protocol::lookup::LookupKey;
 use countersign_protocol::mac::{decode_hex, encode_hex};
+use countersign_protocol::shared_secret::{self, Lifetime};
 use countersign_protocol::token::{Claims, KEY_LIFETIME, TokenError, TokenKeys};
 use countersign_protocol::wire::{Incoming, MAX_BODY, MAX_REPLY};
 use countersign_protocol::{UnixTime, api_key, lp};
@@ -153,4 +154,15 @@ fn what_is_read_is_bounded_and_debug_output_says_what_may_be_said() {
     assert_eq!(format!("{keys:?}"), "TokenKeys(…)");
     let challenge: api_key::Challenge = "1700000000.0123456789abcdef".parse().unwrap();
     assert_eq!(format!("{challenge:?}"), "Challenge(1700000000.0123456789abcdef)");
+    let challenge = shared_secret::Challenge::from_bytes([0; 16]);
+    assert_eq!(format!("{challenge:?}"), "Challenge(AAAAAAAAAAAAAAAAAAAAAA==)");
+}
+
+#[test]
+fn a_challenge_lives_five_seconds_at_least_and_two_minutes_at_most() {
+    for (seconds, good) in [(0, false), (4, false), (5, true), (120, true), (121, false), (u64::MAX, false)] {
+        let lifetime = Lifetime::seconds(seconds).ok().map(Lifetime::as_secs);
+        assert_eq!(lifetime, good.then_some(seconds));
+    }
+    assert_eq!(Lifetime::default().as_secs(), 30);
 }
