@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
-use countersign::audit::{self, AuditKey, MemoryHeads, Trail};
+use countersign::audit::{self, AuditKey, AuditSink, MemoryHeads, Trail};
 use countersign::protocol::UnixTime;
 use countersign::protocol::api_key::sign;
 use countersign::server::{Authenticator, Limits};
@@ -29,11 +29,15 @@ pub(crate) fn run() {
     runtime.block_on(async {
         let trail = tempfile::tempdir().expect("a directory");
         let quiet = gateway(None).await;
-        let written = gateway(Some(trail.path())).await;
+        let written = gateway(Some(Arc::new(open(trail.path(), true)))).await;
         let floor = floor().await;
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            rounds.push([rate(quiet, true).await, rate(written, true).await, rate(floor, false).await]);
+            rounds.push([
+                rate(quiet, CONNECTIONS, true).await,
+                rate(written, CONNECTIONS, true).await,
+                rate(floor, CONNECTIONS, false).await,
+            ]);
         }
         let median = |pick: fn(&[f64; 3]) -> f64| {
             let mut numbers: Vec<f64> = rounds.iter().map(pick).collect();
@@ -59,8 +63,15 @@ fn api_key() -> ApiKey {
     key(1)
 }
 
+/// A trail in a directory; with `danger_no_sync` it does not wait for the disk.
+pub(crate) fn open(directory: &std::path::Path, danger_no_sync: bool) -> Trail {
+    let key = AuditKey::new(Zeroizing::new([7; 32]));
+    let settings = audit::Settings { danger_no_sync, ..audit::Settings::default() };
+    Trail::open(directory, "serve", &key, Box::new(MemoryHeads::default()), settings).expect("a trail")
+}
+
 /// The real gateway, with limits out of the way.
-async fn gateway(trail: Option<&std::path::Path>) -> SocketAddr {
+pub(crate) async fn gateway(trail: Option<Arc<dyn AuditSink>>) -> SocketAddr {
     let store = MemoryStore::new();
     let peer = NewPeer {
         name: "billing".parse().expect("a name"),
@@ -74,12 +85,8 @@ async fn gateway(trail: Option<&std::path::Path>) -> SocketAddr {
     let limits = Limits { per_source: open, per_key: open, ..Limits::default() };
     let mut builder =
         Authenticator::builder("orders".parse().expect("a name"), Arc::new(store)).limits(limits);
-    if let Some(directory) = trail {
-        let key = AuditKey::new(Zeroizing::new([7; 32]));
-        let settings = audit::Settings { danger_no_sync: true, ..audit::Settings::default() };
-        let heads = Box::new(MemoryHeads::default());
-        builder =
-            builder.audit(Arc::new(Trail::open(directory, "serve", &key, heads, settings).expect("a trail")));
+    if let Some(trail) = trail {
+        builder = builder.audit(trail);
     }
     let settings = Settings::new(vec!["http://127.0.0.1:0".parse().expect("a listener")]);
     let authenticator = builder.build().expect("a store");
@@ -112,9 +119,9 @@ const FIXED: &str = concat!(
 );
 
 /// Pairs of requests a second, over some connections for one round.
-async fn rate(address: SocketAddr, real: bool) -> f64 {
+pub(crate) async fn rate(address: SocketAddr, connections: usize, real: bool) -> f64 {
     let start = Instant::now();
-    let workers: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(work(address, real, start))).collect();
+    let workers: Vec<_> = (0..connections).map(|_| tokio::spawn(work(address, real, start))).collect();
     let mut pairs = 0;
     for worker in workers {
         pairs += worker.await.expect("a worker");

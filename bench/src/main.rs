@@ -1,14 +1,22 @@
-//! `cargo run --release -p bench [verify|authentications|sources]`: what authentication costs, as ratios against the
+//! `cargo run --release -p bench [verify|authentications|sources|trail|revocation]`: what authentication costs, as ratios against the
 //! floor.
 //!
 //! The machines this runs on are noisy, so nothing is measured alone: the two sides of a ratio take turns in one
 //! run, round by round, and the median of the rounds' ratios is printed with its spread.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails should stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that fails should stop"
+)]
 
 mod authentications;
 mod paired;
+mod revocation;
 mod sources;
+mod trail;
 mod verify;
 
 fn main() {
@@ -27,5 +35,13 @@ fn main() {
     if wanted("sources") {
         println!("\na million sources, one request each, in the rate limiter\n");
         sources::run();
+    }
+    if wanted("trail") {
+        println!("\nthe same authentications with the trail in three forms, by one caller and by many\n");
+        trail::run();
+    }
+    if wanted("revocation") {
+        println!("\nfrom `revoke` to refusal\n");
+        revocation::run();
     }
 }

@@ -19,19 +19,26 @@
 
 mod audit;
 mod certificates;
+mod chain;
 mod challenges;
 mod config;
+mod exchange;
+mod explain;
 mod gateway;
 mod headers;
 mod identity;
 mod input;
 mod master_key;
 pub mod mutate;
+mod origin;
+mod probe;
+mod proxies;
 mod replies;
 mod requests;
 mod store;
 mod tokens;
 mod urls;
+mod vault;
 
 /// One parser, or a few that belong together.
 #[derive(Clone, Copy, Debug)]
@@ -62,21 +69,29 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 36] = [
     target("api_key", QUICK, identity::api_key),
+    target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
+    target("audit_recovery", SLOW, chain::recovery),
     target("authenticate_body", QUICK, requests::authenticate_body),
     target("base_url", QUICK, urls::base_url),
     target("certificate", QUICK, certificates::certificate),
     target("challenge", QUICK, challenges::form),
     target("challenge_answers", QUICK, replies::challenge_answers),
     target("config", MIDDLE, config::config),
+    target("exchange", QUICK, exchange::exported),
+    target("explain", SLOW, explain::explain),
+    target("forwarded", QUICK, proxies::forwarded),
     target("gateway", SLOW, gateway::connection),
     target("issued_challenge", QUICK, challenges::issued),
     target("listen_url", QUICK, urls::listen_url),
     target("master_key", QUICK, master_key::master_key),
+    target("network", QUICK, proxies::network),
+    target("origin", MIDDLE, origin::origin),
     target("pem", MIDDLE, certificates::pem),
     target("pin", QUICK, certificates::pin),
+    target("probe", SLOW, probe::date),
     target("problem", MIDDLE, replies::problem),
     target("request_headers", QUICK, headers::presented),
     target("secret", QUICK, identity::secret),
@@ -87,6 +102,7 @@ pub const TARGETS: [Target; 27] = [
     target("store_file", SLOW, store::file),
     target("strip_headers", QUICK, headers::strip),
     target("token", QUICK, tokens::token),
+    target("vault_document", MIDDLE, vault::document),
     target("verdict_answers", QUICK, replies::verdict_answers),
     target("verify_body", QUICK, requests::verify_body),
     target("www_authenticate", QUICK, headers::www_authenticate),

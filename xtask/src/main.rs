@@ -2,22 +2,38 @@
 //! servers themselves, on free loopback ports, and stop them.
 //!
 //! `cargo xtask fuzz`: runs the fuzz targets under libFuzzer, see [`fuzz`].
+//!
+//! `cargo xtask mutants`: looks for changes of the protocol that no test notices, see [`mutants`].
 
+mod bao;
 mod fuzz;
+mod mutants;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// What the tests call beside cargo: command and Debian package.
-const TOOLS: [(&str, &str); 5] =
-    [("bash", "bash"), ("curl", "curl"), ("openssl", "openssl"), ("python3", "python3"), ("sed", "sed")];
+const TOOLS: [(&str, &str); 7] = [
+    ("bash", "bash"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("pip3", "python3-pip"),
+    ("python3", "python3"),
+    ("sed", "sed"),
+    ("slowhttptest", "slowhttptest"),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first().map(String::as_str) {
         Some("test") => test(arguments.get(1..).unwrap_or_default()),
         Some("fuzz") => fuzz::fuzz(arguments.get(1..).unwrap_or_default()),
-        _ => Err(format!("usage: cargo xtask test [ARGUMENTS OF cargo test …]\n       {}", fuzz::USAGE)),
+        Some("mutants") => mutants::mutants(arguments.get(1..).unwrap_or_default()),
+        _ => Err(format!(
+            "usage: cargo xtask test [ARGUMENTS OF cargo test …]\n       {}\n       {}",
+            fuzz::USAGE,
+            mutants::USAGE
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,11 +46,14 @@ fn main() -> ExitCode {
 
 fn test(arguments: &[String]) -> Result<(), String> {
     install_missing()?;
+    let bao = bao::program()?;
     println!("xtask: running all tests, those with other programs included");
-    run(Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--all-features"])
-        .args(arguments)
-        .env("COUNTERSIGN_TEST_EXTERNAL", "1"))
+    let mut tests = Command::new(env!("CARGO"));
+    tests.args(["test", "--workspace", "--all-features"]).args(arguments);
+    if let Some(bao) = bao {
+        tests.env("COUNTERSIGN_TEST_BAO", bao);
+    }
+    run(tests.env("COUNTERSIGN_TEST_EXTERNAL", "1"))
 }
 
 fn missing() -> Vec<(&'static str, &'static str)> {

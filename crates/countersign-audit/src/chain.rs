@@ -1,5 +1,6 @@
 //! One writer's chain on disk. Everything here happens while the writer's lock is held.
 
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use crate::disk::{self, Reserve};
+use crate::find::First;
 use crate::head::{Ends, Heads};
 use crate::key::WriterKey;
 use crate::line;
@@ -38,6 +40,10 @@ pub(crate) struct Chain {
     pub(crate) tip: Option<Tip>,
     /// What the trail has to say of itself: goes before the next records.
     pub(crate) notes: Vec<Record>,
+    /// The first records of files that are put aside, as far as they were looked at.
+    pub(crate) firsts: HashMap<PathBuf, First>,
+    /// Whether it was said that the clock may be wrong.
+    pub(crate) doubted: bool,
     complained: Option<Instant>,
 }
 
@@ -78,6 +84,8 @@ impl Chain {
             ends: None,
             tip: None,
             notes: Vec::new(),
+            firsts: HashMap::new(),
+            doubted: false,
             complained: None,
         };
         let opened = chain.locked(|chain| {
@@ -137,8 +145,8 @@ impl Chain {
         for (time, record) in notes.chain(group.iter().map(|(time, record)| (*time, record))) {
             link = line::write(&self.key, link, &written(time), record, &mut bytes)?;
         }
-        if self.is_due(bytes.len() as u64) {
-            self.rotate()?;
+        if self.is_due(bytes.len() as u64, now) {
+            self.rotate(now)?;
         }
         if let Err(error) = self.write(&bytes) {
             if !disk::is_full(&error) || !self.reserve.release() {

@@ -30,8 +30,17 @@ impl Reserve {
 
     /// Sets the room aside, unless that was done or would take the last there is. `true` if it is there now.
     pub(crate) fn make(&self) -> io::Result<bool> {
-        if self.bytes == 0 || self.path().metadata().is_ok_and(|there| there.len() >= self.bytes) {
-            return Ok(self.bytes != 0);
+        if self.bytes == 0 {
+            return Ok(false);
+        }
+        match self.path().metadata() {
+            Ok(there) if there.len() == self.bytes => return Ok(true),
+            // The setting was changed.
+            Ok(there) if there.len() > self.bytes => {
+                OpenOptions::new().write(true).open(self.path())?.set_len(self.bytes)?;
+                return Ok(true);
+            }
+            _ => {}
         }
         let disk = statvfs(&self.directory)?;
         if disk.f_bavail.saturating_mul(disk.f_frsize) < self.bytes.saturating_mul(2) {

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 /// What a file of a writer is, in the order of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// Lines of version 1.
-    Unchained,
-    /// Put aside; by its name, this is its first number.
-    Archive(u64),
+    /// Lines of version 1; of several files, which one.
+    Unchained(u64),
+    /// Put aside; by its name, this is its first number. The second number is that of several with one first number.
+    Archive(u64, u64),
     /// Named by somebody else.
     Other,
     /// In use.
@@ -75,11 +75,12 @@ fn kind(stem: &str, writer: &str) -> Option<Kind> {
         return Some(Kind::Current);
     }
     let rest = rest.strip_prefix('.')?;
-    let number = rest.split('-').next().unwrap_or_default();
-    Some(match number.parse() {
-        _ if number == "v1" => Kind::Unchained,
-        Ok(number) => Kind::Archive(number),
-        Err(_) => Kind::Other,
+    let (number, several) =
+        rest.split_once('-').map_or((rest, Some(1)), |(number, several)| (number, several.parse().ok()));
+    Some(match (number.parse(), several) {
+        (_, Some(several)) if number == "v1" => Kind::Unchained(several),
+        (Ok(number), Some(several)) => Kind::Archive(number, several),
+        _ => Kind::Other,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Finding the end of a chain again: after a start, a crash, or when another process has written to it.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use crate::files::{self, Kind};
 use crate::head::Ends;
 use crate::key::WriterKey;
 use crate::line::{self, Link};
+use crate::lines::{self, Lines};
 
 /// How much of a file's end is read at first; much longer than any line.
 const WINDOW: u64 = 64 * 1024;
@@ -34,7 +35,7 @@ impl Chain {
     pub(crate) fn find_end(&mut self) -> io::Result<()> {
         let known = self.known_ends()?;
         let mut file = files::open(&self.path)?;
-        if is_unchained(&file)? {
+        if is_unchained(&file, &self.key)? {
             let aside = files::free(&self.directory, &format!("{}.v1", self.writer), "jsonl");
             std::fs::rename(&self.path, &aside)?;
             tracing::info!(
@@ -46,8 +47,8 @@ impl Chain {
         let at_least = known.map_or(0, |ends| ends.head.seq);
         let mut length = file.metadata()?.len();
         let mut last = last_line(&file, &self.key, at_least)?;
-        if length == 0 {
-            // It was put aside a moment ago, and what follows has not been written yet.
+        if last.is_none() {
+            // It was put aside a moment ago, and what follows has not been written yet, or not to its end.
             last = self.last_of_archives(at_least)?.map(|link| Last { link, end: 0, ended: true });
         }
         let last = last.filter(|last| last.link.seq >= at_least);
@@ -75,7 +76,8 @@ impl Chain {
             }
         };
         self.ends = Some(ends);
-        self.tip = Some(Tip { id: id(&file)?, first: first_of(&file)?, end: length, file });
+        let first = first_in(&file, &self.key)?.map(|first| (first.before.seq + 1, first.time));
+        self.tip = Some(Tip { id: id(&file)?, first, end: length, file });
         Ok(())
     }
 
@@ -112,13 +114,16 @@ impl Chain {
         if end >= length {
             return Ok(length);
         }
-        let rest = read_range(file, end, length)?;
-        if rest.contains(&b'\n') {
+        let mut lines = 0_u64;
+        pieces(file, end, length, |piece| {
+            lines += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
+            Ok(())
+        })?;
+        if lines > 0 {
             let aside = files::free(&self.directory, &files::numbered(&self.writer, number), "aside");
             let mut kept = files::open(&aside)?;
-            kept.write_all(&rest)?;
+            pieces(file, end, length, |piece| kept.write_all(piece))?;
             kept.sync_all()?;
-            let lines = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
             let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.note(
                 "lines-set-aside",
@@ -155,10 +160,10 @@ impl Chain {
         let detail = format!("the store had nothing about this chain, whose last record is {}", last.seq);
         self.note("head-lost", None, detail);
         for (kind, path) in files::of_writer(&self.directory, &self.writer)? {
-            if kind != Kind::Unchained
-                && let Some(before) = before_first(&path, &self.key)?
+            if !matches!(kind, Kind::Unchained(_))
+                && let Some(first) = first_record(&path, &self.key)?
             {
-                return Ok(before);
+                return Ok(first.before);
             }
         }
         Ok(Link::START)
@@ -166,50 +171,96 @@ impl Chain {
 
     fn last_of_archives(&self, at_least: u64) -> io::Result<Option<Link>> {
         let files = files::of_writer(&self.directory, &self.writer)?;
-        let newest = files.iter().rfind(|(kind, _)| matches!(kind, Kind::Archive(_)));
+        let newest = files.iter().rfind(|(kind, _)| matches!(kind, Kind::Archive(..)));
         let Some((_, path)) = newest else { return Ok(None) };
-        Ok(last_line(&File::open(path)?, &self.key, at_least)?.map(|last| last.link))
+        Ok(last_line(&lines::open(path)?, &self.key, at_least)?.map(|last| last.link))
     }
 }
 
-/// The place before the first line of this file, if that line is its writer's.
-pub(crate) fn before_first(path: &Path, key: &WriterKey) -> io::Result<Option<Link>> {
-    let line = first_line(&File::open(path)?)?;
-    let sealed = line::read(key, &line);
-    Ok(sealed.and_then(|sealed| Some(Link { seq: sealed.link.seq.checked_sub(1)?, mac: sealed.prev })))
+/// The first record of a file that is its writer's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First {
+    /// The place before it.
+    pub(crate) before: Link,
+    /// When it was written.
+    pub(crate) time: Option<OffsetDateTime>,
 }
 
-/// Of the lines near the end that are the writer's the one with the greatest number; more of the file is read until
-/// that is at least this one.
-fn last_line(file: &File, key: &WriterKey, at_least: u64) -> io::Result<Option<Last>> {
+/// The first record of the file at `path`, if one stands near its beginning.
+pub(crate) fn first_record(path: &Path, key: &WriterKey) -> io::Result<Option<First>> {
+    first_in(&lines::open(path)?, key)
+}
+
+fn first_in(file: &File, key: &WriterKey) -> io::Result<Option<First>> {
     let length = file.metadata()?.len();
-    let mut window = WINDOW;
-    loop {
-        let from = length.saturating_sub(window);
-        let bytes = read_range(file, from, length)?;
-        // A window seldom begins where a line does.
-        let skipped = if from == 0 {
-            0
-        } else {
-            bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1)
-        };
-        let mut at = from + skipped as u64;
-        let mut best: Option<Last> = None;
-        for line in bytes.get(skipped..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
-            at += line.len() as u64;
-            let ended = line.last() == Some(&b'\n');
-            let text = line.strip_suffix(b"\n").unwrap_or(line);
-            if let Some(sealed) = line::read(key, text)
-                && best.is_none_or(|best| best.link.seq < sealed.link.seq)
-            {
-                best = Some(Last { link: sealed.link, end: at, ended });
+    // Nearly always it is the first line.
+    for window in [4096.min(length), WINDOW.min(length)] {
+        let bytes = read_range(file, 0, window)?;
+        for line in bytes.split(|byte| *byte == b'\n') {
+            if let Some(sealed) = line::read(key, line) {
+                let time = serde_json::from_slice::<Time>(line).ok();
+                let time = time.and_then(|it| OffsetDateTime::parse(&it.time, &Rfc3339).ok());
+                let before = Link { seq: sealed.link.seq.saturating_sub(1), mac: sealed.prev };
+                return Ok(Some(First { before, time }));
             }
         }
-        if from == 0 || best.is_some_and(|best| best.link.seq >= at_least) {
-            return Ok(best);
-        }
-        window = window.saturating_mul(8);
     }
+    Ok(None)
+}
+
+#[derive(Deserialize)]
+struct Time {
+    time: String,
+}
+
+/// The line with the greatest number of those that are the writer's; if one near the end has at least this number,
+/// the others are not looked at.
+fn last_line(file: &File, key: &WriterKey, at_least: u64) -> io::Result<Option<Last>> {
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(WINDOW);
+    let near = last_after(file, key, from)?;
+    if from == 0 || near.is_some_and(|near| near.link.seq >= at_least) {
+        return Ok(near);
+    }
+    last_after(file, key, 0)
+}
+
+/// The same of the lines that begin after the byte `from`.
+fn last_after(file: &File, key: &WriterKey, from: u64) -> io::Result<Option<Last>> {
+    let mut whole = file.try_clone()?;
+    whole.seek(SeekFrom::Start(from))?;
+    let mut lines = Lines::new(whole.take(file.metadata()?.len().saturating_sub(from)));
+    let mut best: Option<Last> = None;
+    // A window seldom begins where a line does.
+    let mut skip = from > 0;
+    loop {
+        let before = from + lines.bytes();
+        let Some(line) = lines.next()? else { return Ok(best) };
+        if std::mem::take(&mut skip) {
+            continue;
+        }
+        if let Some(sealed) = line::read(key, line.text)
+            && best.is_none_or(|best| best.link.seq < sealed.link.seq)
+        {
+            let (length, ended) = (line.text.len() as u64, line.ended);
+            best = Some(Last { link: sealed.link, end: before + length + u64::from(ended), ended });
+        }
+    }
+}
+
+/// Hands over what stands in a range of a file, in pieces.
+fn pieces(
+    file: &File,
+    mut from: u64,
+    to: u64,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    while from < to {
+        let end = to.min(from.saturating_add(WINDOW));
+        take(&read_range(file, from, end)?)?;
+        from = end;
+    }
+    Ok(())
 }
 
 /// Ends the last line of a file.
@@ -236,18 +287,8 @@ fn first_line(file: &File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn is_unchained(file: &File) -> io::Result<bool> {
-    Ok(line::claimed(&first_line(file)?).is_some_and(|(version, _)| version < line::VERSION))
-}
-
-#[derive(Deserialize)]
-struct First {
-    seq: u64,
-    time: String,
-}
-
-/// Number and time of a file's first record, as it says them itself: they decide about names and ages only.
-fn first_of(file: &File) -> io::Result<Option<(u64, Option<OffsetDateTime>)>> {
-    let first: Option<First> = serde_json::from_slice(&first_line(file)?).ok();
-    Ok(first.map(|first| (first.seq, OffsetDateTime::parse(&first.time, &Rfc3339).ok())))
+/// Whether it was written before there was a chain. One line of version 1 in a chain is something else.
+fn is_unchained(file: &File, key: &WriterKey) -> io::Result<bool> {
+    Ok(line::claimed(&first_line(file)?).is_some_and(|(version, _)| version < line::VERSION)
+        && last_line(file, key, 0)?.is_none())
 }

@@ -16,7 +16,8 @@
 //! | `trail` | [`Trail`]: the queue, and the thread that writes groups of records |
 //! | `chain`, `find`, `rotate`, `disk` | one writer's files: append, find the end again, rotate and remove, the reserve |
 //! | `head`, `files` | where chains begin and end; the names of files |
-//! | `reader` | reading records |
+//! | `source`, `lines`, `reader` | a writer's files at one moment; reading lines and records |
+//! | `verify` | [`verify`]: whether anybody touched the trail |
 
 mod chain;
 mod disk;
@@ -25,18 +26,24 @@ mod find;
 mod head;
 mod key;
 mod line;
+mod lines;
 mod reader;
 mod record;
 mod rotate;
 mod settings;
 mod sink;
+mod source;
 mod trail;
+mod verify;
 
 pub use head::{Heads, HeadsError, MemoryHeads, StoredHead};
 pub use key::AuditKey;
 pub use line::Entry;
-pub use reader::tail;
+pub use reader::{Follow, Records, Written, tail};
 pub use record::{Direction, Outcome, Record, now};
 pub use settings::{Settings, WhenFull};
 pub use sink::{AuditError, AuditSink, MemorySink, Ticket};
 pub use trail::Trail;
+pub use verify::{
+    Anchor, AnchorError, Fault, FaultKind, Notice, NoticeKind, Report, Verify, WriterReport, verify,
+};

@@ -122,6 +122,16 @@ pub(crate) fn claimed(line: &[u8]) -> Option<(u8, u64)> {
     Some((v, seq))
 }
 
+/// The number that a line gives itself, also if it is no JSON any more.
+pub(crate) fn claimed_seq(line: &[u8]) -> Option<u64> {
+    let digits = line.strip_prefix(b"{\"v\":2,\"seq\":");
+    let number = |digits: &[u8]| {
+        let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+        std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+    };
+    claimed(line).map(|(_, seq)| seq).or_else(|| number(digits?))
+}
+
 /// A MAC as lines carry it.
 pub(crate) fn encode(mac: &[u8; 32]) -> String {
     URL_SAFE_NO_PAD.encode(mac)

@@ -74,6 +74,26 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Bytes of text in a record at most. Written as JSON it is at most six times as much, so that a line is always
+    /// found near the beginning and the end of a file.
+    pub(crate) const MOST: usize = 8 * 1024;
+
+    /// Cuts what may be cut. `false` if it is too long all the same.
+    pub(crate) fn shorten(&mut self) -> bool {
+        let texts =
+            [&self.service, &self.credential, &self.first_time, &self.last_time, &self.source_network];
+        let texts = texts.into_iter().flatten().map(String::len).sum::<usize>();
+        let rest = texts + self.step.len() + self.reason.len() + self.request_id.len();
+        let Some(room) = (Self::MOST - 3).checked_sub(rest) else { return false };
+        if let Some(detail) = self.detail.as_mut().filter(|detail| detail.len() > room) {
+            detail.truncate(detail.floor_char_boundary(room));
+            detail.push('…');
+        }
+        true
+    }
+}
+
 /// Who authenticated to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

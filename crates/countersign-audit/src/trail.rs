@@ -72,9 +72,12 @@ impl Trail {
 }
 
 impl AuditSink for Trail {
-    fn submit(&self, record: Record) -> Ticket {
+    fn submit(&self, mut record: Record) -> Ticket {
         let refuse =
             |why: &str| Ticket::known(Err(AuditError::new(&*self.shared.path, io::Error::other(why))));
+        if !record.shorten() {
+            return refuse("the record is too long");
+        }
         let mut queue = self.shared.lock();
         if queue.closed {
             return refuse("its writer has ended");
@@ -178,7 +181,6 @@ fn work(shared: &Shared, mut chain: Chain) {
             Ok(()) => lost = 0,
             Err(error) if disk::is_full(&error) && chain.settings.when_full == WhenFull::DangerContinue => {
                 let count = promises.len() as u64;
-                promises.for_each(|promise| promise.keep(Ok(())));
                 if lost == 0 {
                     tracing::error!(
                         path = shared.path,
@@ -190,6 +192,7 @@ fn work(shared: &Shared, mut chain: Chain) {
                 if let Some(told) = &chain.settings.on_dropped {
                     told(count);
                 }
+                promises.for_each(|promise| promise.keep(Ok(())));
             }
             Err(error) => {
                 let error = chain.error(error);

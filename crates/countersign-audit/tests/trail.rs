@@ -74,6 +74,23 @@ fn half_a_line_left_by_a_crash_is_cut_off_at_every_length() {
 }
 
 #[test]
+fn half_a_line_in_a_file_that_was_just_begun_is_no_missing_record() {
+    let mut place = Place::new();
+    place.write("serve", &["one"]);
+    place.settings.rotate_bytes = 1;
+    let heads = place.heads.all();
+    place.write("serve", &["two", "torn"]);
+    let whole = fs::read(place.file("serve.jsonl")).unwrap();
+    fs::write(place.file("serve.jsonl"), &whole[..20]).unwrap();
+    // Also with a head from before the file was begun.
+    place.heads.restore(heads);
+    place.assert_whole();
+    place.write("serve", &["after"]);
+    assert_eq!(place.found(), pairs(&[(1, "one"), (2, "two"), (3, "after")]));
+    place.assert_whole();
+}
+
+#[test]
 fn records_beyond_the_head_that_are_the_writers_are_adopted() {
     let place = Place::new();
     place.write("serve", &["one"]);

@@ -10,6 +10,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use countersign::{ApiKey, Profile, ServiceName, Trust};
 use countersign_gateway::ListenUrl;
 
+pub(crate) use crate::commands::audit::args::AuditCommand;
+use crate::duration::{Every, Span};
 use crate::secret_input::SecretSource;
 
 /// Two services prove to each other who they are before they exchange data.
@@ -40,11 +42,24 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Call a peer: curl with the handshake built in
     Call(CallArgs),
-    /// Show this service, its peers and the ages of their credentials
+    /// Replace a peer's credential: make the next one and hand it over, take one in, see to it, end the old one
+    #[command(after_help = ROTATE)]
+    Rotate(Box<RotateArgs>),
+    /// End a peer's credentials now: the next request is refused, tokens die
+    Revoke(RevokeArgs),
+    /// Show this service, its peers, and the ages and states of their credentials; exit code 1 if one is overdue
     Status(JsonArgs),
-    /// Read the trail of every attempt
+    /// Read the trail of every attempt, and find out whether anybody touched it
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write everything but the master key and the trail to one sealed file, also while the service runs
+    Backup(BackupArgs),
+    /// Make a data directory from a backup; say what was changed after it was made
+    #[command(after_help = RESTORE)]
+    Restore(RestoreArgs),
+    /// Change the master key, or where it is
+    #[command(subcommand)]
+    MasterKey(MasterKeyCommand),
     /// Look at everything that this service stands on; name the command that mends what is wrong
     Doctor(DoctorArgs),
     /// Say why a signature did not match: what was signed, and what should have been
@@ -94,6 +109,17 @@ pub(crate) enum PeerCommand {
     Show(PeerShowArgs),
     /// Remove a peer: its keys and tokens are refused within a second
     Remove(PeerName),
+    /// Set how old a peer's credential may get before it is to be rotated [at first: 90d]
+    Schedule(PeerScheduleArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PeerScheduleArgs {
+    #[command(flatten)]
+    pub(crate) peer: PeerName,
+    /// 30d, 36h, … or never
+    #[arg(long, value_name = "DURATION|never")]
+    pub(crate) every: Every,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -135,6 +161,16 @@ pub(crate) struct PeerAddArgs {
     /// Trust this public key for the peer's URL: what its `countersign init` printed
     #[arg(long, value_name = "sha256/BASE64", value_parser = Trust::parse_pin)]
     pub(crate) tls_pin: Option<Trust>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    /// Call a stranger's server even if it does not prove itself (it may then be an impostor behind broken TLS)
+    #[arg(long)]
+    pub(crate) danger_unproven_server: bool,
+}
+
+/// Keys that were agreed with the other side.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct KeyArgs {
     /// shared-secret: the API key that we present to the peer
     #[arg(long, value_name = "KEY", value_parser = api_key)]
     pub(crate) our_key: Option<ApiKey>,
@@ -156,13 +192,100 @@ pub(crate) struct PeerAddArgs {
     /// api-key: the key that the peer presents to us
     #[arg(long, value_name = "FILE|-|env:NAME")]
     pub(crate) their_key_file: Option<SecretSource>,
-    /// Call a stranger's server even if it does not prove itself (it may then be an impostor behind broken TLS)
-    #[arg(long)]
-    pub(crate) danger_unproven_server: bool,
+}
+
+impl KeyArgs {
+    /// Whether there are any.
+    pub(crate) const fn any(&self) -> bool {
+        self.our_key.is_some()
+            || self.their_key.is_some()
+            || self.secret_file.is_some()
+            || self.our_secret_file.is_some()
+            || self.their_secret_file.is_some()
+            || self.our_key_file.is_some()
+            || self.their_key_file.is_some()
+    }
 }
 
 fn api_key(text: &str) -> Result<ApiKey, countersign::protocol::identity::FormError> {
     text.parse()
+}
+
+const ROTATE: &str = "\
+The old credential stays good until the peer has used the new one and the grace period is over; no request fails.
+
+With Countersign on both sides:
+  countersign rotate billing                     at orders: makes the keys, names the file that has them
+  countersign rotate orders --from FILE          at billing, with that file
+  countersign rotate billing --check             has billing used them?
+  countersign rotate billing --finish            ends the old credential now, removes the file
+
+docs/rotation.md says what to do where the other side has code of its own, and when something goes wrong.";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RotateArgs {
+    #[command(flatten)]
+    pub(crate) peer: PeerName,
+    #[command(flatten)]
+    pub(crate) overlap: OverlapArgs,
+    /// Where to write the keys for the other side; - for standard output [default: a new file in exchange/ of the
+    /// data directory]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["from", "KeyArgs"])]
+    pub(crate) out: Option<PathBuf>,
+    /// shared-secret: the API keys stay, only the secret is new
+    #[arg(long, conflicts_with_all = ["from", "our_key", "their_key"])]
+    pub(crate) keep_api_keys: bool,
+    /// Take in the keys that the other side's `countersign rotate` wrote
+    #[arg(long, value_name = "FILE|-|env:NAME", conflicts_with = "KeyArgs")]
+    pub(crate) from: Option<SecretSource>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+    /// --check: write JSON
+    #[arg(long, requires = "check")]
+    pub(crate) json: bool,
+    /// --finish: although the peer has not used the new credential, which shuts it out until it does
+    #[arg(long, requires = "finish")]
+    pub(crate) danger_unconfirmed: bool,
+}
+
+/// For how long both credentials are good.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct OverlapArgs {
+    /// For how long both credentials are good at least [default: 7d]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) grace: Option<Span>,
+    /// End the old credential after this time even if the peer has never used the new one [default: never]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) deadline: Option<Span>,
+}
+
+/// What to do about the rotation that is open.
+#[derive(Debug, ClapArgs)]
+#[group(multiple = false, conflicts_with_all = ["OverlapArgs", "KeyArgs", "out", "from", "keep_api_keys"])]
+pub(crate) struct OpenArgs {
+    /// Show where it stands: exit code 1 as long as the peer has not used the new credential
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// End the old credential now
+    #[arg(long)]
+    pub(crate) finish: bool,
+    /// Call it off: the new credential, which nobody has used, ends
+    #[arg(long)]
+    pub(crate) abandon: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RevokeArgs {
+    #[command(flatten)]
+    pub(crate) peer: PeerName,
+    /// This one only [default: all that live]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) credential: Option<u32>,
+    /// Somebody else may have it: whoever comes with it is an alarm on the trail. Also for one that ended earlier
+    #[arg(long)]
+    pub(crate) compromised: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -203,20 +326,78 @@ pub(crate) struct CallArgs {
     pub(crate) url: String,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// Show the last attempts: a table on a terminal, JSON lines elsewhere
-    Tail(AuditTailArgs),
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BackupArgs {
+    /// The new file. It can be opened with the master key of this moment only: keep that too, in another place
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
+const RESTORE: &str = "\
+First put the master key of the time of the backup into the empty data directory as master.key (mode 0600), or into
+COUNTERSIGN_MASTER_KEY, and beside it the directory audit/ of the service that was lost, if it still exists: its trail
+knows what was revoked after the backup was made. Those keys are good again until they are revoked again.
+
+Example:
+  mkdir -m 700 new && cp -p saved/master.key new/ && cp -rp old/audit new/
+  countersign --home new restore orders.backup";
+
 #[derive(Debug, ClapArgs)]
-pub(crate) struct AuditTailArgs {
-    /// How many
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
-    pub(crate) lines: usize,
-    /// Write JSON lines
-    #[arg(long)]
-    pub(crate) json: bool,
+pub(crate) struct RestoreArgs {
+    /// What `countersign backup` wrote
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MasterKeyCommand {
+    /// Put a new master key in the place of the present one; a running server goes on undisturbed
+    #[command(after_help = MASTER_KEY)]
+    Rotate(MasterKeyRotateArgs),
+    /// Wrap the master key with Vault's Transit engine: what stays here is worth nothing without Vault
+    #[command(after_help = TRANSIT)]
+    Transit(TransitArgs),
+}
+
+const MASTER_KEY: &str = "\
+If the master key is in the file master.key, one run does everything: it makes a new key, and the old one does not
+open the store any more. After a crash, run it again.
+
+If it is in the environment or a systemd credential, there are two steps, and both keys open the store in between:
+  openssl rand -base64 32 | (umask 077; cat > new.key)
+  countersign master-key rotate --new-key-file new.key
+  # put the new key where the old one is, for the service and for this shell; restart the service
+  countersign master-key rotate --finish";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct MasterKeyRotateArgs {
+    /// The new key, base64 of 32 bytes [default: a random one, where it is kept in the file master.key]
+    #[arg(long, value_name = "FILE|-|env:NAME")]
+    pub(crate) new_key_file: Option<SecretSource>,
+    /// The new key is in place: let the old one open the store no longer
+    #[arg(long, conflicts_with_all = ["new_key_file", "abandon"])]
+    pub(crate) finish: bool,
+    /// Keep the old key: let the new one open the store no longer
+    #[arg(long, conflicts_with = "new_key_file")]
+    pub(crate) abandon: bool,
+}
+
+const TRANSIT: &str = "\
+Needs `transit_key` under [secrets.vault] in countersign.toml. The wrapped key is kept in master.key.transit, and Vault
+is asked for it whenever the store is opened. Keep a copy of the master key itself elsewhere, apart from the store:
+without Vault nothing else opens it (docs/secrets.md).";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TransitArgs {
+    /// Wrap it under the newest version of the Transit key, after `bao write -f transit/keys/NAME/rotate`
+    #[arg(long, conflicts_with_all = ["undo", "key_file"])]
+    pub(crate) rewrap: bool,
+    /// Put the master key back into the file master.key
+    #[arg(long, conflicts_with = "key_file")]
+    pub(crate) undo: bool,
+    /// Wrap this master key, which has to open the store, and not the present one
+    #[arg(long, value_name = "FILE|-|env:NAME")]
+    pub(crate) key_file: Option<SecretSource>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -27,7 +27,12 @@ pub(crate) struct Change<'a> {
 impl<'a> Change<'a> {
     /// A change of one peer.
     pub(crate) fn of(step: &'a str, reason: &'a str, service: &'a ServiceName) -> Self {
-        Self { step, reason, service: Some(service), credential: None, profile: None, detail: None }
+        Self { service: Some(service), ..Self::here(step, reason) }
+    }
+
+    /// A change of this service itself.
+    pub(crate) fn here(step: &'a str, reason: &'a str) -> Self {
+        Self { step, reason, service: None, credential: None, profile: None, detail: None }
     }
 }
 

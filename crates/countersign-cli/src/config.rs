@@ -1,9 +1,13 @@
 //! `countersign.toml`. Every value is checked while it is read, so that an error points at its line.
 
+#[path = "config/audit.rs"]
+mod audit;
 #[path = "config/peers.rs"]
 mod peers;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/vault.rs"]
+pub(crate) mod vault;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -42,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) timeouts: TimeoutsConfig,
     #[serde(default)]
     pub(crate) secrets: Secrets,
+    #[serde(default)]
+    pub(crate) audit: audit::Audit,
     #[serde(default, rename = "peer")]
     pub(crate) peers: Vec<PeerTable>,
     /// Plain HTTP on addresses that other machines reach.
@@ -292,12 +298,16 @@ fn from_parser(text: &str, error: &toml::de::Error) -> ConfigError {
     let before = start.and_then(|start| text.get(..start)).unwrap_or_default();
     let section = before.lines().map(str::trim_start).rfind(|line| line.starts_with('[')).unwrap_or_default();
     match start.map(|start| line_of(text, start)) {
-        Some((line, _)) if section.starts_with("[[peer]]") => ConfigError(format!(
-            "line {line}: {} (the line is not shown: a secret may be in it)",
-            error.message()
-        )),
+        Some((line, shown)) if section.starts_with("[[peer]]") || is_secret(section, shown) => ConfigError(
+            format!("line {line}: {} (the line is not shown: a secret may be in it)", error.message()),
+        ),
         _ => ConfigError(error.to_string()),
     }
+}
+
+/// Whether a login to Vault may stand in this line.
+fn is_secret(section: &str, line: &str) -> bool {
+    section.starts_with("[secrets") || line.trim_start().starts_with("secrets")
 }
 
 impl Config {
@@ -329,14 +339,15 @@ impl Config {
             }
             _ => {}
         }
-        self.check_peers().map_err(|fault| fault.in_text(text))
+        self.audit.check(text)?;
+        self.secrets.check().and_then(|()| self.check_peers()).map_err(|fault| fault.in_text(text))
     }
 
     fn check_peers(&self) -> Result<(), Fault> {
         let mut names = BTreeSet::new();
         for peer in &self.peers {
             let wrong = |message: String| Fault { start: peer.start(), message };
-            if self.secrets.from != SecretsFrom::Config {
+            if self.secrets.from() != SecretsFrom::Config {
                 let unused = "peers are declared here only under `[secrets]` with `from = \"config\"`";
                 return Err(wrong(unused.to_owned()));
             }
@@ -381,6 +392,7 @@ listen = ["https://127.0.0.1:8443"]
 
 # [secrets]                             # where peers and their secrets are: docs/secrets.md
 # from = "store"                        # "config": [[peer]] tables here, secrets in files or the environment
+#                                       # "vault": Vault or OpenBao, under [secrets.vault]
 
 # [challenge]
 # lifetime_seconds = 30                 # 5 to 120
@@ -396,6 +408,13 @@ listen = ["https://127.0.0.1:8443"]
 # failures_per_source = {{ per_minute = 60, burst = 60 }}
 # failures_per_key    = {{ per_minute = 20, burst = 20 }}
 # capacity = 262144                     # sources that are told apart; six tables of 16 bytes each
+
+# [audit]                               # the trail of every attempt: docs/audit.md
+# rotate_mib = 64                       # a fuller file is put aside
+# keep_days = 90
+# keep_mib = 4096                       # a writer's oldest files go when there is more
+# reserve_mib = 16                      # room on the disk that is kept for the trail
+# when_full = "refuse"                  # "danger-continue": attempts go on without a record
 "#
         )
     }
@@ -421,6 +440,11 @@ mod tests {
         let config = Config::parse(&uncommented).unwrap();
         assert_eq!(config.challenge.lifetime(), Lifetime::default());
         assert_eq!(format!("{:?}", config.limits.limits()), format!("{:?}", Limits::default()));
+        let unset = Config::parse("service = \"orders\"").unwrap();
+        for serves in [true, false] {
+            let (set, unset) = (config.audit.settings(serves), unset.audit.settings(serves));
+            assert_eq!(format!("{set:?}"), format!("{unset:?}"));
+        }
     }
 
     #[test]
@@ -455,6 +479,10 @@ mod tests {
             let wrong = proxies(lines);
             assert!(wrong.contains(line) && wrong.contains(said), "{wrong}");
         }
+        let wrong = error("service = \"orders\"\n[audit]\nrotate_mib = 64\nkeep_mib = 127\n");
+        assert!(wrong.contains("line 4") && wrong.contains("two files of 64 MiB"), "{wrong}");
+        let wrong = error("service = \"orders\"\n[audit]\nwhen_full = \"continue\"\n");
+        assert!(wrong.contains("line 3") && wrong.contains("danger-continue"), "{wrong}");
         let wrong = error("service = \"orders\"\n[limits]\ncapacity = 1\n");
         assert!(wrong.contains("line 3") && wrong.contains("not between 4096 and"), "{wrong}");
         for (peer, line, said) in [
@@ -476,6 +504,29 @@ mod tests {
             ));
             assert!(wrong.contains(&format!("line {line}")) && wrong.contains(said), "{wrong}");
             assert!(!wrong.contains("css_0123"), "{wrong}");
+        }
+        for (vault, line, said) in [
+            ("from = \"vault\"", 3, "[secrets.vault]"),
+            ("[secrets.vault]\ntoken = \"env:A\"", 3, "address"),
+            ("[secrets.vault]\naddress = \"http://vault.example:8200\"", 4, "danger_plain_http"),
+            ("[secrets.vault]\naddress = \"https://u:hvs_0123@vault\"", 4, "without path, user"),
+            ("[secrets.vault]\naddress = \"https://vault\"", 4, "how does this service log in"),
+            ("[secrets.vault]\naddress = \"https://vault\"\ntoken = \"hvs_0123\"", 5, "generate another one"),
+            ("[secrets.vault]\naddress = \"https://vault\"\ntoken = hvs_0123", 5, "not shown"),
+            ("[secrets.vault]\naddress = \"https://vault\"\ntokn = \"hvs_0123\"", 5, "tokn"),
+            ("[secrets.vault]\naddress = \"https://vault\"\nmount = \"a b\"", 5, "segments"),
+            (
+                "[secrets.vault]\naddress = \"https://vault\"\nmax_stale_seconds = 2592001",
+                5,
+                "not between 0 and",
+            ),
+        ] {
+            let wrong = error(&format!(
+                "service = \"orders\"\n{}{vault}\n",
+                if line == 3 && vault.starts_with("from") { "[secrets]\n" } else { "\n" }
+            ));
+            assert!(wrong.contains(&format!("line {line}")) && wrong.contains(said), "{wrong}");
+            assert!(!wrong.contains("hvs_0123"), "{wrong}");
         }
         let unused = error("service = \"orders\"\n[[peer]]\nname = \"billing\"\nprofile = \"api-key\"\n");
         assert!(unused.contains("line 3") && unused.contains("[secrets]"), "{unused}");

@@ -1,18 +1,23 @@
 //! The data directory.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use countersign::audit::{Settings, Trail};
+use countersign::store::StoreError;
 use countersign::store::declared::DeclaredStore;
+use countersign::store::file;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
+use countersign::store::vault::{Transit, VaultStore};
 use countersign::{PeerStore, open_trail};
 
+use crate::config::vault::VaultTable;
 use crate::config::{Config, SecretsFrom};
 use crate::failure::{Context as _, Failure};
+use crate::show;
 
 /// Where this service keeps everything.
 #[derive(Debug)]
@@ -61,6 +66,30 @@ impl Home {
         self.0.join("audit")
     }
 
+    /// Where keys for other sides are until they have been handed over.
+    pub(crate) fn exchange_directory(&self) -> PathBuf {
+        self.0.join("exchange")
+    }
+
+    /// Makes it, for its owner alone.
+    pub(crate) fn make_exchange_directory(&self) -> Result<PathBuf, Failure> {
+        let path = self.exchange_directory();
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).context(|| path.display().to_string())?;
+        let mode = path.metadata().context(|| path.display().to_string())?.mode();
+        if mode & 0o077 != 0 {
+            return Err(Failure::new(format!("others can reach {0}: `chmod 700 {0}` first", path.display())));
+        }
+        Ok(path)
+    }
+
+    /// Keeps other commands of this kind waiting until it is dropped: those that look at a peer's credentials and then
+    /// change them.
+    pub(crate) fn lock(&self) -> Result<File, Failure> {
+        let directory = File::open(&self.0).context(|| self.0.display().to_string())?;
+        directory.lock().context(|| format!("{} cannot be locked", self.0.display()))?;
+        Ok(directory)
+    }
+
     pub(crate) fn certificate_file(&self) -> PathBuf {
         self.0.join("tls/certificate.pem")
     }
@@ -78,12 +107,50 @@ impl Home {
         )
     }
 
+    pub(crate) fn master_key_file(&self) -> PathBuf {
+        self.0.join("master.key")
+    }
+
+    /// Where `master-key rotate` keeps the next key until it takes the place of the present one.
+    pub(crate) fn next_master_key_file(&self) -> PathBuf {
+        self.0.join("master.key.next")
+    }
+
     pub(crate) fn master_key_source(&self) -> Source {
-        Source::choose(&self.0.join("master.key"), |name| std::env::var_os(name))
+        Source::choose(&self.master_key_file(), |name| std::env::var_os(name))
     }
 
     pub(crate) fn master_key(&self) -> Result<MasterKey, Failure> {
+        if let Source::Transit(path) = self.master_key_source() {
+            return self.unwrap_master_key(&path);
+        }
         Ok(MasterKey::load(&self.master_key_source(), |name| std::env::var_os(name))?)
+    }
+
+    fn unwrap_master_key(&self, path: &Path) -> Result<MasterKey, Failure> {
+        let wrapped = file::read_private(path).context(|| path.display().to_string())?;
+        let wrapped = String::from_utf8_lossy(&wrapped).into_owned();
+        let why = || {
+            format!(
+                "the master key in {} cannot be had (docs/secrets.md: without Vault it has to come from elsewhere)",
+                path.display()
+            )
+        };
+        self.transit()?.unwrap(&wrapped).context(why)
+    }
+
+    /// The key in Vault that wraps the master key.
+    pub(crate) fn transit(&self) -> Result<Transit, Failure> {
+        let config = self.config()?;
+        let vault = self.vault(&config)?;
+        let missing = || {
+            Failure::new(format!(
+                "set `transit_key` under `[secrets.vault]` in {}",
+                self.config_file().display()
+            ))
+        };
+        let (mount, key) = vault.transit()?.ok_or_else(missing)?;
+        Ok(Transit { connection: vault.connection(&self.0, config.secrets.modes())?, mount, key })
     }
 
     /// Makes the directory and the one for TLS, for their owner alone.
@@ -133,15 +200,44 @@ impl Home {
     pub(crate) fn stores(&self) -> Result<Stores, Failure> {
         let config = self.config()?;
         let local = Arc::new(self.local_store()?);
-        let peers: Arc<dyn PeerStore> = match config.secrets.from {
+        let peers: Arc<dyn PeerStore> = match config.secrets.from() {
             SecretsFrom::Store => Arc::<SqliteStore>::clone(&local),
             SecretsFrom::Config => {
                 let declared =
                     config.peers.iter().map(|peer| peer.declared(&self.0)).collect::<Result<_, _>>()?;
                 Arc::new(DeclaredStore::new(declared, config.secrets.modes(), Arc::clone(&local)))
             }
+            SecretsFrom::Vault => Arc::new(self.vault_store(&config, Arc::clone(&local))?),
         };
+        if let Some(stale) = peers.stale() {
+            show::warn_of_copy(&stale);
+        }
         Ok(Stores { peers, local })
+    }
+
+    /// The peers, where they can be changed; if not, `elsewhere` says what is to be done there.
+    pub(crate) fn changeable(&self, elsewhere: &str) -> Result<Stores, Failure> {
+        if self.config()?.secrets.from() == SecretsFrom::Config {
+            return Err(Failure::new(format!(
+                "the peers are declared in {} and cannot be changed here: {elsewhere} (docs/secrets.md)",
+                self.config_file().display()
+            )));
+        }
+        self.stores()
+    }
+
+    fn vault_store(&self, config: &Config, local: Arc<SqliteStore>) -> Result<VaultStore, Failure> {
+        let vault = self.vault(config)?;
+        let connection = vault.connection(&self.0, config.secrets.modes())?;
+        Ok(VaultStore::open(connection, vault.place(&config.service)?, local)?)
+    }
+
+    /// `[secrets.vault]`
+    pub(crate) fn vault<'a>(&self, config: &'a Config) -> Result<&'a VaultTable, Failure> {
+        let missing = || {
+            Failure::new(format!("there is no table `[secrets.vault]` in {}", self.config_file().display()))
+        };
+        config.secrets.vault.as_ref().ok_or_else(missing)
     }
 
     /// `store.sqlite`: the peers, or what is kept of them here while they are elsewhere.
@@ -149,11 +245,42 @@ impl Home {
         // The config is looked at first, so that a wrong directory is told as such.
         self.config()?;
         self.check()?;
-        Ok(SqliteStore::open(&self.store_file(), &self.master_key()?)?)
+        match SqliteStore::open(&self.store_file(), &self.master_key()?) {
+            // The key may just have been changed, between the two.
+            Err(StoreError::WrongMasterKey) => {
+                Ok(SqliteStore::open(&self.store_file(), &self.master_key()?)?)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// The same lock as [`Home::lock`], for commands that replace files of the data directory: they do not wait for
+    /// others. Leaves no file behind.
+    pub(crate) fn try_lock(&self) -> Result<File, Failure> {
+        let shown = || self.0.display().to_string();
+        let directory = File::open(&self.0).context(shown)?;
+        match directory.try_lock() {
+            Ok(()) => Ok(directory),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
+                "another command is changing files in {}: try again when it has ended",
+                self.0.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(error).context(shown),
+        }
+    }
+
+    /// The trail of one kind of process, as the config says.
+    pub(crate) fn trail(&self, store: &SqliteStore, writer: &str) -> Result<Arc<Trail>, Failure> {
+        self.trail_with(store, writer, self.config()?.audit.settings(writer == "serve"))
     }
 
     /// The trail of one kind of process.
-    pub(crate) fn trail(&self, store: &SqliteStore, writer: &str) -> Result<Arc<Trail>, Failure> {
-        Ok(Arc::new(open_trail(store, &self.audit_directory(), writer, Settings::default())?))
+    pub(crate) fn trail_with(
+        &self,
+        store: &SqliteStore,
+        writer: &str,
+        settings: Settings,
+    ) -> Result<Arc<Trail>, Failure> {
+        Ok(Arc::new(open_trail(store, &self.audit_directory(), writer, settings)?))
     }
 }

@@ -5,8 +5,11 @@ mod args;
 mod change;
 mod commands;
 mod config;
+mod duration;
 mod failure;
 mod home;
+mod keys;
+mod life;
 mod secret_input;
 mod show;
 
@@ -53,8 +56,13 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Peer(peer) => commands::peer::run(&home::Home::locate(home)?, peer),
         Command::Serve(serve) => commands::serve::run(&home::Home::locate(home)?, serve),
         Command::Call(call) => commands::call::run(&home::Home::locate(home)?, &call),
+        Command::Rotate(rotate) => commands::rotate::run(&home::Home::locate(home)?, &rotate),
+        Command::Revoke(revoke) => commands::revoke::run(&home::Home::locate(home)?, &revoke),
         Command::Status(status) => commands::status::run(&home::Home::locate(home)?, &status),
         Command::Audit(audit) => commands::audit::run(&home::Home::locate(home)?, &audit),
+        Command::Backup(backup) => commands::backup::run(&home::Home::locate(home)?, &backup),
+        Command::Restore(restore) => commands::restore::run(&home::Home::locate(home)?, &restore),
+        Command::MasterKey(change) => commands::master_key::run(&home::Home::locate(home)?, &change),
         Command::Doctor(doctor) => commands::doctor::run(&home::Home::locate(home)?, &doctor),
         Command::Explain(explain) => commands::explain::run(&home::Home::locate(home)?, &explain),
     }

@@ -38,13 +38,17 @@ impl FromStr for SecretSource {
 impl SecretSource {
     /// Reads the secret, without the one line end that files and pipes bring.
     pub(crate) fn read(&self, what: &str) -> Result<Zeroizing<String>, Failure> {
-        let text = match self {
-            Self::StandardInput => {
-                if std::io::stdin().is_terminal() {
-                    return prompt(what);
-                }
-                read(std::io::stdin(), what)?
-            }
+        if matches!(self, Self::StandardInput) && std::io::stdin().is_terminal() {
+            return prompt(what);
+        }
+        let text = self.text(what, MAX)?;
+        Ok(Zeroizing::new(strip_line_end(&text).to_owned()))
+    }
+
+    /// Reads a text of several lines and `max` bytes with secrets in it.
+    pub(crate) fn text(&self, what: &str, max: u64) -> Result<Zeroizing<String>, Failure> {
+        Ok(match self {
+            Self::StandardInput => read(std::io::stdin(), what, max)?,
             Self::Environment(name) => match std::env::var(name) {
                 Ok(value) => Zeroizing::new(value),
                 Err(_) => {
@@ -55,10 +59,9 @@ impl SecretSource {
                 let file = File::open(path)
                     .map_err(|error| Failure::new(format!("{what}: {}: {error}", named(path))))?;
                 check_mode(&file, path)?;
-                read(file, what)?
+                read(file, what, max)?
             }
-        };
-        Ok(Zeroizing::new(strip_line_end(&text).to_owned()))
+        })
     }
 }
 
@@ -79,18 +82,18 @@ pub(crate) fn prompt(what: &str) -> Result<Zeroizing<String>, Failure> {
         .context(|| format!("{what}: cannot ask on the terminal"))
 }
 
-fn read(source: impl Read, what: &str) -> Result<Zeroizing<String>, Failure> {
+fn read(source: impl Read, what: &str, max: u64) -> Result<Zeroizing<String>, Failure> {
     // Reserved at once: a growing string would leave pieces behind.
-    let mut text = Zeroizing::new(String::with_capacity(1025));
-    source.take(MAX + 1).read_to_string(&mut text).map_err(|error| {
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(max)?.saturating_add(1)));
+    source.take(max + 1).read_to_string(&mut text).map_err(|error| {
         if error.kind() == std::io::ErrorKind::InvalidData {
             Failure::new(format!("{what}: it is not text"))
         } else {
             Failure::new(format!("{what}: {error}"))
         }
     })?;
-    if text.len() as u64 > MAX {
-        return Err(Failure::new(format!("{what}: it is longer than {MAX} bytes")));
+    if text.len() as u64 > max {
+        return Err(Failure::new(format!("{what}: it is longer than {max} bytes")));
     }
     Ok(text)
 }

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use countersign::protocol::UnixTime;
+use countersign::store::Stale;
 
 use crate::failure::Failure;
 
@@ -55,15 +56,36 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Says on standard error that peers come from a copy.
+pub(crate) fn warn_of_copy(stale: &Stale) {
+    eprintln!(
+        "countersign: warning: {}. Peers come from the copy of {} ago, which is good for {} more; other nodes do not see what is revoked here until it answers",
+        stale.reason,
+        span(stale.age),
+        span(stale.max.saturating_sub(stale.age)),
+    );
+}
+
 /// How long ago, roughly.
 pub(crate) fn age(since: UnixTime, now: UnixTime) -> String {
-    let seconds = now.since(since);
+    span(now.since(since))
+}
+
+/// How long, roughly.
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),
         3600..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
     }
+}
+
+/// A moment, in UTC: `2026-12-04 09:30`.
+pub(crate) fn moment(at: UnixTime) -> String {
+    let form = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]");
+    let known = i64::try_from(at.0).ok().and_then(|at| time::OffsetDateTime::from_unix_timestamp(at).ok());
+    known.and_then(|known| known.format(&form).ok()).unwrap_or_else(|| "in a far future".to_owned())
 }
 
 /// The wall clock.

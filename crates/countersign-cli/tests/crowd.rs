@@ -12,7 +12,7 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -76,7 +76,16 @@ impl Siege {
 
     /// One wrong attempt; a proxy says who makes it.
     fn attempt(&self, source: Option<u32>) -> String {
-        let source = source.map(|source| format!("X-Forwarded-For: 6.6.6.6, {}\r\n", Ipv4Addr::from(source)));
+        let source = source.map(|number| {
+            // An IPv4 address, or an IPv6 network of its own.
+            let source: IpAddr = match number % 2 {
+                0 => Ipv4Addr::from(number).into(),
+                _ => {
+                    Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(number) << 64 | u128::from(!number)).into()
+                }
+            };
+            format!("X-Forwarded-For: 6.6.6.6, {source}\r\n")
+        });
         let key = &self.pair.billing_key;
         let source = source.unwrap_or_default();
         format!(
@@ -105,7 +114,7 @@ impl Siege {
         }
     }
 
-    /// Each from another address, through a proxy.
+    /// Each from another address or IPv6 network, through a proxy.
     fn attack_from_all_over(&self, first: u32, count: usize) {
         let mut connection = Connection::open_from(PROXY, self.serving.address());
         for start in (first..).step_by(AT_ONCE).take(count / AT_ONCE) {

@@ -92,6 +92,7 @@ fn a_new_home_is_in_order() {
         "master-key",
         "store",
         "trail",
+        "trail-chain",
         "clock",
         "certificate",
         "key-age",
@@ -205,6 +206,33 @@ fn lines_of_the_trail_that_cannot_be_read_are_counted() {
     Serving::http(&home);
     fs::write(home.path().join("audit/serve.jsonl"), "{\"v\":1,\n").unwrap();
     found(&findings(&home, &[]), "trail", "warn", "1 lines");
+}
+
+#[test]
+fn a_trail_that_somebody_touched_is_found_and_so_is_a_reserve_that_is_used_up() {
+    let pair = Pair::new();
+    let serving = Serving::http(&pair.orders);
+    for _ in 0..3 {
+        support::exchange(serving.address(), "GET", "/", &[], b"");
+    }
+    found(&findings(&pair.orders, &[]), "trail-chain", "ok", "4 records");
+    let room = |home: &Home| {
+        let findings = findings(home, &[]);
+        findings.iter().find(|found| found["check"] == "trail-room").unwrap()["level"].clone()
+    };
+    let before = room(&pair.orders);
+    let reserve = pair.orders.path().join("audit/reserve");
+    fs::remove_file(reserve).unwrap();
+    let finding = found(&findings(&pair.orders, &[]), "trail-room", "warn", "16 MiB that are kept for it");
+    assert!(finding["mend"].as_str().unwrap().starts_with("df -h "), "{finding}");
+    drop(serving);
+    drop(Serving::http(&pair.orders));
+    assert_eq!(room(&pair.orders), before);
+    let trail = pair.orders.path().join("audit/serve.jsonl");
+    let text = fs::read_to_string(&trail).unwrap();
+    fs::write(&trail, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
+    let finding = found(&findings(&pair.orders, &[]), "trail-chain", "fail", "record 3 is cut off");
+    assert!(finding["mend"].as_str().unwrap().contains("audit verify   ("), "{finding}");
 }
 
 #[test]

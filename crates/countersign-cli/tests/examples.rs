@@ -195,24 +195,33 @@ fn recipes(text: &str) -> Vec<(String, String)> {
         let (commands, _) = block.unwrap_or_else(|| panic!("no sh block follows the mark {name}"));
         recipes.push((name.to_owned(), commands.to_owned()));
     }
-    assert!(!recipes.is_empty(), "docs/key-exchange.md has no recipe");
+    assert!(!recipes.is_empty(), "no recipe");
     recipes
 }
 
 #[test]
-fn every_recipe_of_the_key_exchange_guide_ends_with_a_call_that_works() {
+fn every_recipe_of_the_guides_ends_with_a_call_that_works() {
     if left_out() {
         return;
     }
-    let text = std::fs::read_to_string(repository().join("docs/key-exchange.md")).unwrap();
+    let guide = |name: &str| recipes(&std::fs::read_to_string(repository().join("docs").join(name)).unwrap());
+    let exchanges = guide("key-exchange.md").into_iter().map(|recipe| (recipe, false));
+    let rotations = guide("rotation.md").into_iter().map(|recipe| (recipe, true));
     let binaries = Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
     let path = std::env::join_paths(
         [binaries.to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
     let path = path.unwrap();
-    for (name, commands) in recipes(&text) {
+    for ((name, commands), known) in exchanges.chain(rotations) {
         let (orders, billing) = (Home::of("orders"), Home::of("billing"));
         let serving = Serving::https(&orders);
+        if known {
+            support::life::meet(
+                (&orders, serving.url()),
+                (&billing, "https://billing.example"),
+                "shared-secret",
+            );
+        }
         // No other machine, and more patience on a loaded one.
         let prefix = "ssh() { shift; \"$@\"; }\nsleep() { command sleep 3; }\n";
         let script = billing.file("recipe.sh", 0o600, format!("{prefix}{commands}\n").as_bytes());

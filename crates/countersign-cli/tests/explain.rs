@@ -13,7 +13,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign::protocol::mac::MacKey;
+use countersign::protocol::mac::{MacKey, encode_hex};
 use serde_json::{Value, json};
 use support::{ApiKeyPair, Done, Home, Pair, Serving, finish, left_out, new_key, new_secret};
 
@@ -379,4 +379,69 @@ fn what_a_running_server_refuses_is_explained() {
     assert_eq!(done.code, 1);
     assert!(done.stdout.contains("the challenge stood before the API key"), "{done:?}");
     assert!(done.stderr.contains("not the right one"), "{done:?}");
+}
+
+#[test]
+fn fields_that_changed_places_give_no_signature_away() {
+    let case = Guide1::new();
+    let request = |challenge: &str, signature: &str| {
+        format!(
+            "GET / HTTP/1.1\r\nX-API-Key: {}\r\nX-Challenge: {challenge}\r\nX-Signature: {signature}\r\n\r\n",
+            case.key
+        )
+    };
+    let right = case.pair.sign(CHALLENGE);
+    for came in [right.clone(), right.to_uppercase(), format!("\"{right}\""), format!("sha256={right}")] {
+        for options in [&["--challenge", CHALLENGE][..], &[]] {
+            let (told, text) = explain(&case.pair.orders, &request(&came, CHALLENGE), options);
+            for shown in [told.to_string(), text] {
+                assert!(!shown.to_lowercase().contains(&right), "{shown}");
+                assert!(shown.contains("have the two changed places?"), "{shown}");
+            }
+        }
+    }
+    // Nor a secret that lost its first characters, or was encoded.
+    let cut = &case.secret["css_".len()..];
+    let hexadecimal = encode_hex(case.secret.as_bytes());
+    for came in [cut.to_owned(), cut.to_lowercase(), hexadecimal, STANDARD.encode(&case.secret)] {
+        let (told, text) = explain(&case.pair.orders, &request(&came, &right), &[]);
+        for shown in [told.to_string(), text] {
+            assert!(!shown.contains(&came) && !shown.contains(&right), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn the_body_of_a_signed_request_is_not_taken_for_the_answer_to_a_challenge() {
+    let case = Guide1::new();
+    let body = r#"{"amount":5,"signature":"of the customer"}"#;
+    let request = format!(
+        "POST /pay HTTP/1.1\r\nX-API-Key: {}\r\nX-Challenge: {CHALLENGE}\r\nX-Signature: {}\r\n\r\n{body}",
+        case.key,
+        case.pair.sign(CHALLENGE)
+    );
+    let (told, _) = explain(&case.pair.orders, &request, &[]);
+    assert_eq!((&told["verdict"], &told["refusedForm"]), (&json!("right"), &Value::Null), "{told}");
+}
+
+#[test]
+fn under_guide_2_a_key_in_the_challenges_place_is_not_shown() {
+    let pair = ApiKeyPair::new();
+    pair.orders.hide(&pair.key);
+    for request in [
+        json!({"challenge": pair.key, "signedChallenge": "0".repeat(64)}),
+        json!({"apiKey": new_key(), "challenge": format!("\"{}\"", pair.key)}),
+    ] {
+        let (told, _) = explain(&pair.orders, &request.to_string(), &[]);
+        assert!(told["challenge"]["text"].as_str().unwrap().contains("<API key>"), "{told}");
+    }
+}
+
+#[test]
+fn a_right_signature_without_an_api_key_is_not_called_right() {
+    let case = Guide1::new();
+    let request = json!({"challenge": CHALLENGE, "signedChallenge": case.pair.sign(CHALLENGE)});
+    let (told, text) = explain(&case.pair.orders, &request.to_string(), &[]);
+    assert_eq!(told["verdict"], "incomplete", "{text}");
+    assert!(text.contains("no API key came") && text.contains("cannot be judged"), "{text}");
 }

@@ -11,15 +11,21 @@ use crate::Metrics;
 pub(crate) fn router(authenticator: Authenticator, metrics: Metrics) -> Router {
     let asked = authenticator.clone();
     let ready = move || {
-        let ready = asked.is_ready();
+        let (ready, stale) = (asked.is_ready(), asked.stale());
         async move {
-            if ready {
-                (StatusCode::OK, "ready\n")
-            } else {
-                (
+            match (ready, stale) {
+                (true, None) => (StatusCode::OK, "ready\n".to_owned()),
+                (true, Some(stale)) => {
+                    let (age, max) = (stale.age, stale.max);
+                    (
+                        StatusCode::OK,
+                        format!("ready, with a copy that is {age} of {max} seconds old: {}\n", stale.reason),
+                    )
+                }
+                (false, _) => (
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "the store cannot be read, or the audit trail not be written\n",
-                )
+                    "the store cannot be read, or the audit trail not be written\n".to_owned(),
+                ),
             }
         }
     };

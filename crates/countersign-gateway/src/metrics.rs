@@ -17,6 +17,8 @@ struct Inner {
     registry: Registry,
     attempts: Family<Labels, Counter>,
     connections: Gauge,
+    dropped: Counter,
+    stale: Gauge,
     ages: Mutex<Ages>,
 }
 
@@ -46,12 +48,24 @@ impl Metrics {
         let mut registry = Registry::with_prefix("countersign");
         let attempts = Family::default();
         let connections = Gauge::default();
+        let dropped = Counter::default();
         registry.register(
             "attempts",
             "Attempts to authenticate, by outcome and exact reason",
             attempts.clone(),
         );
         registry.register("connections", "Open connections on the public listeners", connections.clone());
+        registry.register(
+            "audit_dropped_records",
+            "Records that the full disk did not take, while attempts went on as `when_full` says",
+            dropped.clone(),
+        );
+        let stale = Gauge::default();
+        registry.register(
+            "secrets_stale_seconds",
+            "How old the copy is from which peers come while their store is away; 0 while it answers",
+            stale.clone(),
+        );
         let ages = Ages::default();
         registry.register(
             "credential_age_seconds",
@@ -68,13 +82,18 @@ impl Metrics {
             "1 for each peer whose rotation is due, or open and not taken up in its grace period",
             ages.overdue.clone(),
         );
-        Self(Arc::new(Inner { registry, attempts, connections, ages: Mutex::new(ages) }))
+        Self(Arc::new(Inner { registry, attempts, connections, dropped, stale, ages: Mutex::new(ages) }))
     }
 
     /// Counts one attempt. Both labels come from fixed sets, never from a caller.
     pub fn attempt(&self, outcome: countersign::audit::Outcome, reason: &str) {
         let labels = Labels { outcome: outcome.as_str().to_owned(), reason: reason.to_owned() };
         self.0.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts records that were let go because the disk was full.
+    pub fn dropped_records(&self, count: u64) {
+        self.0.dropped.inc_by(count);
     }
 
     pub(crate) fn connected(&self) -> Connected {
@@ -87,6 +106,8 @@ impl Metrics {
         // Held to the end: another reader must not see them half set.
         let ages = self.0.ages.lock().unwrap_or_else(PoisonError::into_inner);
         ages.set(authenticator);
+        let stale = authenticator.stale().map_or(0, |stale| stale.age);
+        self.0.stale.set(i64::try_from(stale).unwrap_or(i64::MAX));
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.0.registry);
         text

@@ -225,3 +225,41 @@ proptest! {
         let _ = www_authenticate::challenge(&headers);
     }
 }
+
+#[test]
+fn each_header_is_named_in_what_is_wrong_with_it() {
+    let named = [
+        (X_API_KEY, "X-API-Key"),
+        (X_CHALLENGE, "X-Challenge"),
+        (X_SIGNATURE, "X-Signature"),
+        (X_CLIENT_CHALLENGE, "X-Client-Challenge"),
+    ];
+    for (name, shown) in named {
+        let mut headers = HeaderMap::new();
+        headers.append(&name, HeaderValue::from_static("one"));
+        headers.append(&name, HeaderValue::from_static("two"));
+        let refused = header::presented(&headers).unwrap_err();
+        assert_eq!(refused, Refusal::Malformed(Malformed::RepeatedHeader(shown)));
+        let not_ascii = HeaderMap::from_iter([(name, HeaderValue::from_bytes(b"\xe9").unwrap())]);
+        let refused = header::presented(&not_ascii).unwrap_err();
+        assert_eq!(refused, Refusal::Malformed(Malformed::HeaderValue(shown)));
+    }
+}
+
+#[test]
+fn debug_output_of_credentials_says_their_kind_and_nothing_more() {
+    let fields: [(HeaderName, HeaderValue); 3] = [
+        (X_API_KEY, HeaderValue::from_static(KEY)),
+        (X_CHALLENGE, HeaderValue::from_static(CHALLENGE)),
+        (X_SIGNATURE, HeaderValue::from_static(SIGNATURE)),
+    ];
+    let token = (AUTHORIZATION, HeaderValue::from_static("Bearer csb.token"));
+    for (headers, shown) in [
+        (HeaderMap::new(), "Nothing"),
+        (HeaderMap::from_iter([token]), "Token(…)"),
+        (fields.iter().take(1).cloned().collect(), "Key(…)"),
+        (fields.iter().cloned().collect(), "Signed(…)"),
+    ] {
+        assert_eq!(format!("{:?}", header::presented(&headers).unwrap()), shown);
+    }
+}

@@ -138,10 +138,12 @@ fn every_state_and_message_of_both_guides_shows_nothing() {
     with_token.in_debug_of("Incoming", &answer.incoming());
     with_token.in_debug_of("Session", &session);
     with_token.in_debug_of("BearerToken", &token);
+    assert_eq!(format!("{token:?}"), "BearerToken(…)");
     let service = "billing".parse().unwrap();
     let token = Some(token.expose());
     let reply = VerdictReply { authenticated: true, service: &service, token, expires_in: Some(300) };
     with_token.in_debug_of("VerdictReply", &reply);
+    assert_eq!(format!("{reply:?}"), r#"VerdictReply { service: "billing", .. }"#);
     hidden.in_debug_of("the knock", &guide1::knock(&credential));
 
     let (request, waiting) = client2::start(&reports);

@@ -1,5 +1,8 @@
 use countersign_protocol::identity::{FormError, Profile, ServiceName};
 
+#[cfg(feature = "sqlite")]
+use countersign_protocol::wire::printable;
+
 use crate::KeysError;
 use crate::origin::{Origin, OriginError};
 
@@ -80,6 +83,24 @@ pub enum StoreError {
         "the master key is not the one this store was made with (or the store is damaged); nothing was changed. Put the right key back, or restore the store and its key together"
     )]
     WrongMasterKey,
+    /// The next master key is the present one.
+    #[error("this is the store's master key already; a change needs another one (`openssl rand -base64 32`)")]
+    SameMasterKey,
+    /// A change of the master key was begun and not ended.
+    #[error(
+        "a change of the master key is open: two master keys open this store. `countersign master-key rotate --finish`, run with the new one, takes the old one away; `--abandon`, run with the old one, takes the new one away"
+    )]
+    RewrapOpen,
+    /// The change of the master key cannot be finished with the old one.
+    #[error(
+        "the master key that this command was given is still the old one: first put the new one in its place, for the service too, then finish. Nothing was changed"
+    )]
+    RewrapNotTakenOver,
+    /// The change of the master key cannot be called off with the new one.
+    #[error(
+        "the master key that this command was given is the new one already: put the old one back before the change is called off, or finish it (`countersign master-key rotate --finish`). Nothing was changed"
+    )]
+    RewrapTakenOver,
     /// A sealed record does not open: changed, moved or damaged.
     #[error(
         "the stored credential {0} does not open: it was changed outside of Countersign or is damaged; restore the store from a backup, or remove the peer and add it again"
@@ -100,8 +121,18 @@ pub enum StoreError {
     },
     /// The database says no.
     #[cfg(feature = "sqlite")]
-    #[error("the store cannot be read or written: {0}")]
+    #[error("the store cannot be read or written: {}{}", reason(.0), advice(.0))]
     Sqlite(#[from] rusqlite::Error),
+    /// The disk failed at the very end of a change.
+    #[cfg(feature = "sqlite")]
+    #[error(
+        "the disk reported an error while a change was being made to last ({0}): whether the change is in effect is not known. See to the disk (`dmesg`), look (`countersign status`), and repeat the change if it is not"
+    )]
+    Unsure(rusqlite::Error),
+    /// Vault says no, or nothing.
+    #[cfg(feature = "vault")]
+    #[error(transparent)]
+    Vault(#[from] crate::vault::VaultError),
     /// The file system says no.
     #[error("{path}: {error}")]
     Io {
@@ -110,6 +141,39 @@ pub enum StoreError {
         /// What the system said.
         error: std::io::Error,
     },
+}
+
+/// What the database says, without the statement.
+#[cfg(feature = "sqlite")]
+fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => printable(msg, 200),
+        _ => printable(&error.to_string(), 200),
+    }
+}
+
+/// What to do about it.
+#[cfg(feature = "sqlite")]
+fn advice(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "; nothing was changed. Make room on the disk, then try again",
+        Some(ErrorCode::SystemIoFailure) => {
+            "; nothing was changed. The disk is full or broken: see `df` and `dmesg`, then try again"
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            "; nothing was changed. Its file and its directory must be writable for this user, on a file system that is not read-only: `countersign doctor` says which of it is not so"
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "; it is damaged. Restore it from a backup (docs/backup.md)"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "; nothing was changed. Another process has been writing to it for too long: try again"
+        }
+        _ => {
+            "; it may be damaged, which `countersign doctor` looks for: restore it from a backup then (docs/backup.md)"
+        }
+    }
 }
 
 /// What is wrong with a key or a secret that is declared. Never holds it.

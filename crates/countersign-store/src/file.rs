@@ -22,6 +22,21 @@ pub fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     unfinished.publish(path)
 }
 
+/// Gives a file another name in the same directory, durably, in the place of what has that name.
+///
+/// # Errors
+/// It cannot be renamed, or not durably: then either name may be found after a power cut.
+pub fn replace(path: &Path, target: &Path) -> io::Result<()> {
+    std::fs::rename(path, target)?;
+    sync_directory_of(target)
+}
+
+/// Makes what happened to names in this file's directory durable.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Why a private file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -94,8 +109,7 @@ impl Unfinished {
     pub(crate) fn publish(self, target: &Path) -> io::Result<()> {
         std::fs::hard_link(&self.0, target)?;
         drop(self);
-        let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        sync_directory_of(target)
     }
 }
 

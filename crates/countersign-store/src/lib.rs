@@ -2,7 +2,7 @@
 //!
 //! | state | where | what a wrong answer costs |
 //! |---|---|---|
-//! | peers and their secrets | [`PeerStore`]: [`MemoryStore`], [`sqlite::SqliteStore`], [`declared::DeclaredStore`] | a stranger is let in, or a peer shut out |
+//! | peers and their secrets | [`PeerStore`]: [`MemoryStore`], [`sqlite::SqliteStore`], [`declared::DeclaredStore`], `vault::VaultStore` | a stranger is let in, or a peer shut out |
 //! | burned challenges | [`ReplayLog`], in memory | a replay passes |
 //! | outstanding guide-2 challenges | [`Outstanding`], in memory | a replay passes, or an honest caller starts again |
 //! | rate limits | [`Limiter`], in memory | a brute force goes on, or an honest caller waits |
@@ -17,11 +17,13 @@ pub mod contract;
 #[cfg(feature = "sqlite")]
 pub mod declared;
 mod error;
+pub mod exchange;
 pub mod file;
 pub mod lifecycle;
 mod limiter;
 pub mod master;
 mod memory;
+mod next;
 pub mod origin;
 mod outstanding;
 mod peer;
@@ -30,8 +32,11 @@ mod replay;
 mod set;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "vault")]
+pub mod vault;
 
 pub use error::{DeclaredError, StoreError};
+pub use exchange::{ExchangeError, Exported};
 pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, Which};
 pub use limiter::{Limiter, Quota, Standing};
 pub use memory::MemoryStore;
@@ -47,6 +52,19 @@ use countersign_protocol::lookup::LookupKey;
 
 /// What a store that only reads says to whoever wants to change a peer.
 const READ_ONLY: &str = "change them where they come from";
+
+/// Peers that come from a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// When the copy was current, by the wall clock.
+    pub since: UnixTime,
+    /// How old it is, in seconds. Neither a clock that is set back nor a restart makes it younger.
+    pub age: u64,
+    /// At which age it is not used any more, in seconds.
+    pub max: u64,
+    /// Why the original cannot be had, in fixed words.
+    pub reason: &'static str,
+}
 
 /// Peers and their credentials.
 ///
@@ -151,6 +169,11 @@ pub trait PeerStore: Send + Sync {
     /// # Errors
     /// The store fails, or is no longer the one that was opened.
     fn version(&self) -> Result<u64, StoreError>;
+
+    /// Set while the peers come from a copy, because the place where they are kept cannot be asked.
+    fn stale(&self) -> Option<Stale> {
+        None
+    }
 
     /// The key under which this store hashes API keys and secrets.
     fn lookup_key(&self) -> &LookupKey;

@@ -258,9 +258,7 @@ impl Peer {
             [one] => one.overlap = Some(overlap),
             _ => return Err(StoreError::RotationOpen(self.name.clone())),
         }
-        let numbers = self.credentials.iter().map(|one| one.number);
-        let last = numbers.chain(self.ended.iter().map(|one| one.number)).max().unwrap_or(0);
-        let mut credential = Credential::new(last + 1, now, fingerprint, keys);
+        let mut credential = Credential::new(self.next_number(), now, fingerprint, keys);
         credential.confirmed = confirmed.then_some(now);
         self.credentials.push(credential);
         Ok(hashes)

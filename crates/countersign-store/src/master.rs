@@ -29,6 +29,8 @@ pub enum Source {
     Environment(&'static str),
     /// In this file, written by systemd for this service alone.
     SystemdCredential(PathBuf),
+    /// Wrapped by Vault's Transit engine, in this file.
+    Transit(PathBuf),
     /// In this file, readable by its owner alone.
     File(PathBuf),
 }
@@ -55,6 +57,12 @@ pub enum MasterKeyError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Vault has to unwrap it.
+    #[error("the master key in {path} is wrapped by Vault's Transit engine, which was not asked")]
+    Wrapped {
+        /// The file.
+        path: String,
+    },
     /// Not the base64 of 32 bytes.
     #[error("{origin} does not hold a master key: the base64 of 32 bytes (`openssl rand -base64 32`)")]
     Form {
@@ -68,6 +76,7 @@ impl fmt::Display for Source {
         match self {
             Self::Environment(name) => write!(f, "the environment variable {name}"),
             Self::SystemdCredential(path) => write!(f, "the systemd credential {}", path.display()),
+            Self::Transit(path) => write!(f, "the file {} (wrapped by Vault)", path.display()),
             Self::File(path) => write!(f, "the file {}", path.display()),
         }
     }
@@ -75,7 +84,7 @@ impl fmt::Display for Source {
 
 impl Source {
     /// The place that counts: the environment variable if it is set, else the systemd credential if this
-    /// service has one, else `file`.
+    /// service has one, else the wrapped key beside `file` if there is one (`FILE.transit`), else `file`.
     #[must_use]
     pub fn choose(file: &Path, environment: impl Fn(&str) -> Option<OsString>) -> Self {
         if environment(ENVIRONMENT_VARIABLE).is_some() {
@@ -87,7 +96,14 @@ impl Source {
                 return Self::SystemdCredential(path);
             }
         }
-        Self::File(file.to_owned())
+        let wrapped = Self::transit_file(file);
+        if wrapped.exists() { Self::Transit(wrapped) } else { Self::File(file.to_owned()) }
+    }
+
+    /// Where the wrapped key is beside `file`.
+    #[must_use]
+    pub fn transit_file(file: &Path) -> PathBuf {
+        file.with_added_extension("transit")
     }
 }
 
@@ -115,6 +131,9 @@ impl MasterKey {
             Source::SystemdCredential(path) => std::fs::read_to_string(path)
                 .map(Zeroizing::new)
                 .map_err(|error| MasterKeyError::Io { origin: source.clone(), error })?,
+            Source::Transit(path) => {
+                return Err(MasterKeyError::Wrapped { path: path.display().to_string() });
+            }
             Source::File(path) => {
                 let bytes = file::read_private(path).map_err(|error| match error {
                     ReadError::Io(error) => MasterKeyError::Io { origin: source.clone(), error },
@@ -124,10 +143,21 @@ impl MasterKey {
                 Zeroizing::new(std::str::from_utf8(&bytes).unwrap_or_default().to_owned())
             }
         };
-        let decoded = STANDARD.decode(strip_line_end(&text)).map(Zeroizing::new);
+        Self::parse(&text).ok_or_else(|| MasterKeyError::Form { origin: source.clone() })
+    }
+
+    /// Base64 of 32 bytes, with or without one line end; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let decoded = STANDARD.decode(strip_line_end(text)).map(Zeroizing::new);
         let key = decoded.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
         key.map(|key| Self(Zeroizing::new(key)))
-            .ok_or_else(|| MasterKeyError::Form { origin: source.clone() })
+    }
+
+    /// What [`MasterKey::parse`] reads.
+    #[cfg(feature = "vault")]
+    pub(crate) fn text(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
     }
 
     /// Writes the key to a new file with mode 0600, durably, whole or not at all.
@@ -143,6 +173,12 @@ impl MasterKey {
     #[must_use]
     pub fn wrapping_key(&self) -> AeadKey {
         AeadKey::derive(&self.0, "countersign wrap 1")
+    }
+
+    /// The key that seals backups.
+    #[must_use]
+    pub fn backup_key(&self) -> AeadKey {
+        AeadKey::derive(&self.0, "countersign backup 1")
     }
 }
 

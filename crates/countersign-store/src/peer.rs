@@ -183,10 +183,10 @@ pub struct NewPeer {
 
 /// Checked keys for a new credential. The two constructors are the only way to make one.
 #[derive(Clone, Debug)]
-pub struct NewKeys(Form);
+pub struct NewKeys(pub(crate) Form);
 
 #[derive(Clone, Debug)]
-enum Form {
+pub(crate) enum Form {
     SharedSecret { our_key: ApiKey, their_key: ApiKey, our_secret: SharedSecret, their_secret: SharedSecret },
     ApiKey { ours: Option<ApiKey>, theirs: Option<ApiKey> },
 }
@@ -212,9 +212,9 @@ pub enum KeysError {
     Weak(FormError),
 }
 
-mod subtle_compare {
+pub(crate) mod subtle_compare {
     /// In constant time for texts of one length.
-    pub(super) fn equal(a: &str, b: &str) -> bool {
+    pub(crate) fn equal(a: &str, b: &str) -> bool {
         aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
     }
 }

@@ -139,6 +139,12 @@ impl PeerSet {
         &self.lookup
     }
 
+    /// Adds to every live credential what is known of it elsewhere.
+    #[cfg(feature = "vault")]
+    pub(crate) fn complete(&mut self, mut complete: impl FnMut(&mut crate::Credential)) {
+        self.peers.values_mut().flat_map(|peer| &mut peer.credentials).for_each(&mut complete);
+    }
+
     /// Puts a peer in as it is.
     pub(crate) fn insert(&mut self, peer: Peer) -> Result<(), StoreError> {
         if self.peers.contains_key(&peer.name) {

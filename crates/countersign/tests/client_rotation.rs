@@ -121,6 +121,22 @@ async fn a_client_that_follows_goes_on_through_a_rotation_and_one_that_does_not_
 }
 
 #[tokio::test]
+async fn a_client_that_is_shut_out_looks_at_once_for_what_has_come_a_moment_ago() {
+    for tokens in [true, false] {
+        let orders = Orders::start(move |builder| builder.token_lifetime(tokens.then_some(300))).await;
+        let side = Side::of(&orders.keys, &orders.url, false);
+        let client = side.following();
+        assert_eq!(client.send(post("/x", "data")).await.unwrap().status(), StatusCode::OK);
+        // All of it between two looks of the client, which come four times a second.
+        let next = Keys::new();
+        side.rotate(&next, true);
+        orders.rotate(&next);
+        orders.end(Which::Number(1), Ending::Retired);
+        assert_eq!(client.send(post("/x", "data")).await.unwrap().status(), StatusCode::OK, "{tokens}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_revoked_here_is_not_used_to_call_any_more() {
     let orders = Orders::start(|builder| builder).await;
     let side = Side::of(&orders.keys, &orders.url, false);

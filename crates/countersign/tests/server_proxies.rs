@@ -122,7 +122,9 @@ fn networks_are_read_strictly() {
     {
         assert_eq!(read(text), Err(NetworkError::Form), "{text}");
     }
-    assert_eq!(read("::ffff:10.0.0.0/104"), Err(NetworkError::Form), "IPv4 is written as IPv4");
+    for mapped in ["::ffff:10.0.0.0/104", "::ffff:10.1.0.0/104", "::ffff:10.1.0.0"] {
+        assert_eq!(read(mapped), Err(NetworkError::Form), "IPv4 is written as IPv4: {mapped}");
+    }
     assert_eq!(read("0.0.0.0/0"), Err(NetworkError::Everybody));
     assert_eq!(read("::/0"), Err(NetworkError::Everybody));
     assert!(read("10.1.2.3/8").unwrap_err().to_string().contains("10.0.0.0/8"));

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign::audit::Outcome;
+use countersign::server::Limits;
+use countersign::store::Quota;
 use http::Request;
 use server_support::*;
 use tokio::sync::Barrier;
@@ -156,4 +158,19 @@ async fn a_removal_is_final_for_every_request_that_begins_after_it() {
         assert!(before.iter().all(|answer| [200, 401].contains(&answer.status)));
         world.add(guide_1_peer("billing", &world.billing));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn guesses_that_race_get_no_further_than_guesses_one_after_the_other() {
+    let world = World::with(|builder| {
+        let failures = Quota::per_minute(1, 20);
+        builder.limits(Limits { failures_per_key: failures, failures_per_source: failures, ..generous() })
+    });
+    let world = Arc::new(world);
+    let guess = world.billing.signed("AAAAAAAAAAAAAAAAAAAAAA==");
+    let answers = race(&world, (0..400).map(|_| orders(&guess)).collect()).await;
+    let looked_at = answers.iter().filter(|answer| answer.status == 401).count();
+    assert!(answers.iter().all(|answer| [401, 429].contains(&answer.status)));
+    // Each of four threads may have asked before the last failure was counted.
+    assert!((20..=20 + 4).contains(&looked_at), "{looked_at} guesses were looked at");
 }

@@ -12,11 +12,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use countersign_audit::{
-    AuditError, AuditKey, AuditSink as _, Direction, Entry, MemoryHeads, Outcome, Record, Settings, Trail,
-    tail,
+    Anchor, AuditError, AuditKey, AuditSink as _, Direction, Entry, FaultKind, MemoryHeads, Outcome, Record,
+    Report, Settings, Trail, Verify, tail, verify,
 };
 use countersign_protocol::identity::Profile;
 use tempfile::TempDir;
+
+/// Kind, from, to, file, line.
+pub type Wrong = (FaultKind, Option<u64>, Option<u64>, String, Option<u64>);
 
 pub fn record(reason: &str) -> Record {
     Record {
@@ -81,6 +84,37 @@ impl Place {
     /// Sequence numbers and reasons of what readers find.
     pub fn found(&self) -> Vec<(u64, String)> {
         self.entries().into_iter().map(|entry| (entry.seq, entry.record.reason)).collect()
+    }
+
+    pub fn verify_with(&self, expect: Vec<Anchor>) -> Report {
+        let options = Verify { expect, ..Verify::default() };
+        verify(&self.audit(), &self.key, &self.heads, &options).unwrap()
+    }
+
+    pub fn verify(&self) -> Report {
+        self.verify_with(Vec::new())
+    }
+
+    /// What is wrong: kind, from, to, file, line.
+    pub fn faults(&self) -> Vec<Wrong> {
+        let faults = self.verify().faults.into_iter();
+        faults.map(|it| (it.kind, it.from, it.to, it.file.unwrap_or_default(), it.line)).collect()
+    }
+
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        let report = self.verify();
+        assert!(report.is_whole(), "{report:#?}");
+    }
+
+    /// The lines of a file, with their line ends.
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.file(name)).unwrap();
+        text.split_inclusive('\n').map(str::to_owned).collect()
+    }
+
+    pub fn put(&self, name: &str, lines: &[String]) {
+        fs::write(self.file(name), lines.concat()).unwrap();
     }
 
     pub fn names(&self) -> Vec<String> {

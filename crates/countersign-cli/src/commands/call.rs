@@ -20,9 +20,16 @@ use crate::show;
 pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     let request = request(args)?;
     let Stores { peers, local } = home.stores()?;
-    let peer = choose(&*peers, args)?;
+    let mut peer = choose(&*peers, args)?;
+    // Where nobody serves, nobody else erases what is over. It is not used in any case.
+    let now = show::now();
+    if peer.accepted(now).count() < peer.credentials.len() && peers.settle(now).is_ok() {
+        peer = peers.get(&peer.name)?;
+    }
     let trail = home.trail(&local, "call")?;
-    let mut builder = Client::builder().timeout(Duration::from_secs(args.timeout)).audit(trail);
+    // Followed, so that the store learns which credential the peer has taken: a rotation may wait for that.
+    let mut builder =
+        Client::builder().timeout(Duration::from_secs(args.timeout)).audit(trail).follow(Arc::clone(&peers));
     if args.verbose {
         builder = builder.narrator(Arc::new(|narration: &Narration| eprintln!("{narration}")));
     }

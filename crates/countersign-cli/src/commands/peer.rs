@@ -1,16 +1,17 @@
 use std::path::Path;
 
 use countersign::client::{BaseUrl, tls_config};
-use countersign::store::{Credential, Keys, KeysError, Listing, Peer, StoreError};
-use countersign::{ApiKey, NewKeys, NewPeer, Profile, SharedSecret, Trust};
+use countersign::store::{Credential, Keys, Listing, Peer, StoreError};
+use countersign::{NewPeer, Profile, Trust};
 use serde_json::{Value, json};
 
-use crate::args::{PeerAddArgs, PeerCommand};
+use crate::args::{PeerAddArgs, PeerCommand, PeerScheduleArgs};
 use crate::change::{self, Change};
+use crate::duration::Span;
 use crate::failure::{Context as _, Failure};
 use crate::home::{Home, Stores};
-use crate::secret_input::{SecretSource, prompt};
-use crate::show;
+use crate::keys::given_keys;
+use crate::{life, show};
 
 pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
     match command {
@@ -26,7 +27,22 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
             change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name))?;
             show::out(&format!("removed {}; a running server refuses it within a second\n", peer.name))
         }
+        PeerCommand::Schedule(args) => schedule(home, &args),
     }
+}
+
+fn schedule(home: &Home, args: &PeerScheduleArgs) -> Result<(), Failure> {
+    let Stores { peers, local } =
+        home.changeable("`rotate_every_days` in its [[peer]] table; restart the server then")?;
+    let (name, every) = (&args.peer.name, args.every.0);
+    peers.set_schedule(name, every.map(|span| span.0))?;
+    let shown = every.map_or_else(|| "never".to_owned(), |span| format!("every {span}"));
+    let change = Change { detail: Some(shown.clone()), ..Change::of("peer-schedule", "schedule-set", name) };
+    let recorded = change::record(home, &local, change);
+    let due = peers.get(name).ok().filter(|peer| peer.due().is_some());
+    let due = due.map(|peer| format!("; due {}", life::due(&peer, show::now()))).unwrap_or_default();
+    show::out(&format!("{name} is to be rotated {shown}{due}\n"))?;
+    recorded
 }
 
 fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
@@ -45,11 +61,7 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     if args.peer.name == home.config()?.service {
         return Err(Failure::new(format!("`{}` is this service itself", args.peer.name)));
     }
-    let keys = match args.profile {
-        Profile::SharedSecret => shared_secret_keys(args)?,
-        Profile::ApiKey => api_key_keys(args)?,
-        other => return Err(Failure::new(format!("the profile {other} cannot be added by hand"))),
-    };
+    let keys = given_keys(args.profile, &args.keys)?;
     let peer = NewPeer {
         name: args.peer.name.clone(),
         url,
@@ -87,76 +99,6 @@ fn trust(args: &PeerAddArgs) -> Result<Trust, Failure> {
     }
 }
 
-fn shared_secret_keys(args: &PeerAddArgs) -> Result<NewKeys, Failure> {
-    if args.our_key_file.is_some() || args.their_key_file.is_some() {
-        return Err(Failure::usage(
-            "--our-key-file and --their-key-file belong to the profile api-key; shared-secret takes --our-key and --their-key",
-        ));
-    }
-    let (Some(our_key), Some(their_key)) = (&args.our_key, &args.their_key) else {
-        return Err(Failure::usage("the profile shared-secret needs --our-key and --their-key"));
-    };
-    let (ours, theirs) = match (&args.secret_file, &args.our_secret_file, &args.their_secret_file) {
-        (Some(one), None, None) => {
-            let secret = read_secret(one, "secret")?;
-            (secret.clone(), secret)
-        }
-        (None, Some(ours), Some(theirs)) => {
-            if matches!((ours, theirs), (SecretSource::StandardInput, SecretSource::StandardInput)) {
-                return Err(Failure::usage("only one of two secrets can come from standard input"));
-            }
-            (read_secret(ours, "our secret")?, read_secret(theirs, "their secret")?)
-        }
-        _ => {
-            if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-                return Err(Failure::usage(
-                    "where is the secret? --secret-file FILE, or - for standard input, or env:NAME",
-                ));
-            }
-            let secret = parse_secret(&prompt("secret")?, "secret")?;
-            (secret.clone(), secret)
-        }
-    };
-    Ok(NewKeys::shared_secret(our_key.clone(), their_key.clone(), ours, theirs)?)
-}
-
-fn api_key_keys(args: &PeerAddArgs) -> Result<NewKeys, Failure> {
-    if args.our_key.is_some() || args.their_key.is_some() {
-        return Err(Failure::usage(
-            "under the profile api-key the key is the secret, which must not be an argument: --our-key-file, --their-key-file",
-        ));
-    }
-    if args.secret_file.is_some() || args.our_secret_file.is_some() {
-        return Err(Failure::usage("the profile api-key has no secret beside the key"));
-    }
-    if matches!(
-        (&args.our_key_file, &args.their_key_file),
-        (Some(SecretSource::StandardInput), Some(SecretSource::StandardInput))
-    ) {
-        return Err(Failure::usage("only one of two keys can come from standard input"));
-    }
-    if args.our_key_file.is_none() && args.their_key_file.is_none() {
-        return Err(Failure::usage(KeysError::NoKey.to_string()));
-    }
-    let read = |source: &Option<SecretSource>, what: &str| {
-        source.as_ref().map(|source| read_key(source, what)).transpose()
-    };
-    let keys = (read(&args.our_key_file, "our key")?, read(&args.their_key_file, "their key")?);
-    Ok(NewKeys::api_key(keys.0, keys.1)?)
-}
-
-fn read_secret(source: &SecretSource, what: &str) -> Result<SharedSecret, Failure> {
-    parse_secret(&source.read(what)?, what)
-}
-
-fn parse_secret(text: &str, what: &str) -> Result<SharedSecret, Failure> {
-    text.parse().context(|| format!("{what}: it cannot be used"))
-}
-
-fn read_key(source: &SecretSource, what: &str) -> Result<ApiKey, Failure> {
-    source.read(what)?.parse().context(|| format!("{what}: it cannot be used"))
-}
-
 fn list(home: &Home, as_json: bool) -> Result<(), Failure> {
     let Listing { peers, damaged } = home.store()?.read_all()?;
     if as_json {
@@ -174,12 +116,13 @@ fn list(home: &Home, as_json: bool) -> Result<(), Failure> {
                 peer.name.to_string(),
                 peer.profile.to_string(),
                 peer.url.as_deref().map_or_else(|| "-".to_owned(), show::printable_lines),
-                peer.credentials.len().to_string(),
+                life::summary(peer, now),
+                life::due(peer, now),
                 show::age(peer.created, now),
             ]
         })
         .collect();
-    show::out(&show::table(&["PEER", "PROFILE", "URL", "CREDENTIALS", "ADDED"], &rows))?;
+    show::out(&show::table(&["PEER", "PROFILE", "URL", "CREDENTIAL", "DUE", "ADDED"], &rows))?;
     complain(&damaged)
 }
 
@@ -194,7 +137,12 @@ pub(crate) fn complain(damaged: &[StoreError]) -> Result<(), Failure> {
 
 fn show_one(peer: &Peer) -> Result<(), Failure> {
     let now = show::now();
-    let mut text = format!("peer         {}\nprofile      {}\n", peer.name, peer.profile);
+    let every = peer.rotate_every.map_or_else(|| "never".to_owned(), |every| Span(every).to_string());
+    let due = life::due(peer, now);
+    let mut text = format!(
+        "peer         {}\nprofile      {}\nrotation     every {every}, due {due}\n",
+        peer.name, peer.profile
+    );
     if let Some(url) = &peer.url {
         text.push_str(&format!(
             "url          {}\ntls          {}\n",
@@ -208,12 +156,24 @@ fn show_one(peer: &Peer) -> Result<(), Failure> {
     for credential in &peer.credentials {
         let (ours, theirs) = keys(credential);
         text.push_str(&format!(
-            "\ncredential   {}\n  added      {} ago\n  our key    {}\n  their key  {}\n  fingerprint  {}\n",
+            "\ncredential   {}\n  state      {}\n  added      {} ago\n  they used it  {}\n  we used it    {}\n  our key    {}\n  their key  {}\n  fingerprint  {}\n",
             credential.id(&peer.name),
+            life::State::of(peer, credential, now).text(peer, now),
             show::age(credential.created, now),
+            life::ago(credential.used_inbound, now),
+            life::ago(credential.used_outbound, now),
             ours.as_str(),
             theirs.as_str(),
             credential.fingerprint,
+        ));
+    }
+    for ended in &peer.ended {
+        text.push_str(&format!(
+            "\ncredential   {}/{}\n  state      {}\n  fingerprint  {}\n",
+            peer.name,
+            ended.number,
+            life::ended_text(ended, now),
+            ended.fingerprint
         ));
     }
     text.push_str("\nRead the fingerprint to the other side's operator, on a call that you trust.\n");
@@ -243,10 +203,12 @@ fn keys(credential: &Credential) -> (String, String) {
 
 /// A peer as JSON, without secrets.
 pub(crate) fn describe(peer: &Peer) -> Value {
+    let now = show::now();
     let credentials: Vec<Value> = peer
         .credentials
         .iter()
         .map(|credential| {
+            let life = life::credential_json(peer, credential, now);
             let public = (peer.profile == Profile::SharedSecret).then(|| keys(credential));
             let (ours, theirs) = public.unzip();
             json!({
@@ -256,6 +218,7 @@ pub(crate) fn describe(peer: &Peer) -> Value {
                 "fingerprint": credential.fingerprint.as_str(),
                 "ourKey": ours,
                 "theirKey": theirs,
+                "life": life,
             })
         })
         .collect();
@@ -267,6 +230,12 @@ pub(crate) fn describe(peer: &Peer) -> Value {
         "created": peer.created.0,
         "dangerUnprovenServer": peer.danger_unproven_server,
         "credentials": credentials,
+        "ended": peer.ended.iter().map(|ended| life::ended_json(peer, ended)).collect::<Vec<_>>(),
+        "rotation": life::rotation_json(peer, now),
+        "rotateEverySeconds": peer.rotate_every,
+        "due": peer.due().map(|at| at.0),
+        "overdueFrom": peer.overdue_from().map(|at| at.0),
+        "overdue": peer.is_overdue(now),
     })
 }
 

@@ -1,10 +1,13 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::Profile;
+use countersign::audit::WhenFull;
 use countersign::server::Authenticator;
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::doctor::behind;
 use super::peer::trust_in_file;
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -17,14 +20,18 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     log();
     let settings = settings(home, &config, args)?;
     let Stores { peers: store, local } = home.stores()?;
-    if config.token.lifetime().is_none()
-        && store.read_all()?.peers.iter().any(|peer| peer.profile == Profile::ApiKey)
-    {
+    let listing = store.read_all()?;
+    for what in behind(home, Some(&listing)) {
+        tracing::error!(
+            "{what}: what has not ended by this clock is accepted (docs/troubleshooting.md, \"A wrong clock\")"
+        );
+    }
+    if config.token.lifetime().is_none() && listing.peers.iter().any(|peer| peer.profile == Profile::ApiKey) {
         tracing::warn!("tokens are switched off: peers under the profile api-key reach no protected route");
     }
     let metrics = Metrics::new();
     let counted = metrics.clone();
-    let trail = home.trail(&local, "serve")?;
+    let trail = home.trail_with(&local, "serve", trail_settings(&config, &metrics))?;
     let authenticator = Authenticator::builder(config.service.clone(), store)
         .audit(trail)
         .challenge_lifetime(config.challenge.lifetime())
@@ -54,6 +61,20 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
             Err(Failure::new("stopped; some requests had not ended in time and were cut off"))
         }
     })
+}
+
+/// How the trail is kept; what weakens it is said.
+fn trail_settings(config: &Config, metrics: &Metrics) -> countersign::audit::Settings {
+    let mut settings = config.audit.settings(true);
+    if settings.danger_no_sync {
+        tracing::warn!("danger_no_sync: attempts are answered before their records are on the disk");
+    }
+    if settings.when_full == WhenFull::DangerContinue {
+        tracing::warn!("when_full is danger-continue: on a full disk attempts go on without a record");
+    }
+    let dropped = metrics.clone();
+    settings.on_dropped = Some(Arc::new(move |count| dropped.dropped_records(count)));
+    settings
 }
 
 fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, Failure> {
@@ -86,6 +107,8 @@ fn log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would be told on standard error, and with a panic: a log on a full disk must not end a request.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .try_init();

@@ -48,6 +48,11 @@ impl Connection {
         Self::over(TcpStream::connect(address).unwrap())
     }
 
+    /// A connection, if anybody listens.
+    pub fn try_open(address: &str) -> std::io::Result<Self> {
+        TcpStream::connect(address).map(Self::over)
+    }
+
     /// A connection from an address of our choice: on Linux all of 127.0.0.0/8 is this machine's.
     pub fn open_from(source: Ipv4Addr, address: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
@@ -173,6 +178,18 @@ impl Connection {
 /// One request on a connection of its own.
 #[track_caller]
 pub fn exchange(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    let reply = try_exchange(address, method, path, headers, body);
+    reply.unwrap_or_else(|| panic!("no response to {method} {path}"))
+}
+
+/// The same with a server that may be gone.
+pub fn try_exchange(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Reply> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -180,10 +197,9 @@ pub fn exchange(address: &str, method: &str, path: &str, headers: &[(&str, &str)
     if !body.is_empty() {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
-    let mut connection = Connection::open(address);
-    connection.send(format!("{head}\r\n"));
-    connection.send(body);
-    connection.reply().unwrap_or_else(|| panic!("no response to {method} {path}"))
+    let mut connection = Connection::try_open(address).ok()?;
+    let sent = connection.try_send(format!("{head}\r\n")) && connection.try_send(body);
+    if sent { connection.reply() } else { None }
 }
 
 /// A JSON body to an endpoint.

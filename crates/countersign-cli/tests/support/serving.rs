@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -75,9 +76,26 @@ impl Serving {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Waits until it has been killed, by whomever.
+    #[track_caller]
+    pub fn killed(&mut self) {
+        let mut signal = None;
+        eventually("the server is killed", || {
+            signal = self.child.try_wait().unwrap().map(|status| status.signal());
+            signal.is_some()
+        });
+        assert_eq!(signal.flatten(), Some(9), "it ended by itself: {}", self.log());
+    }
+
     pub fn terminate(&self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// What of its memory is in use, in bytes (`VmRSS`).

@@ -2,12 +2,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use super::{Place, connect};
+use super::{Place, connect, tidy_on_close};
 use crate::StoreError;
 
 /// How long a head waits for somebody else who writes to the store. One that is not stored costs little: the next
 /// one says more. The trail waits meanwhile.
 const BUSY: Duration = Duration::from_millis(250);
+
+/// Pages of SQLite's log, 4 KiB each, before what is in it goes to the store itself and the log begins anew. Each head
+/// takes two. On a full disk the log must not take all the room that the trail has kept for itself.
+const LOG_PAGES: u32 = 256;
 
 /// Where the trail's chains end: the table `audit_head`. Not part of [`PeerStore`](crate::PeerStore), and what is
 /// written here does not change its version.
@@ -39,6 +43,8 @@ impl AuditHeads {
         connection.busy_timeout(BUSY)?;
         // A head that a power cut takes back is one that the trail is ahead of, which is what a head may be.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        tidy_on_close(&connection, place.tidy)?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         Ok(Self { connection, place })
     }
 

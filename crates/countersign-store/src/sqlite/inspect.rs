@@ -5,7 +5,7 @@ use std::path::Path;
 use countersign_protocol::wire::printable;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Place, connect, schema};
+use super::{Place, connect, rewrap, schema};
 use crate::StoreError;
 
 /// So much damage is told at most.
@@ -18,6 +18,8 @@ pub struct Inspection {
     pub schema: i64,
     /// What SQLite finds damaged in it, a line each; empty if nothing is.
     pub damage: Vec<String>,
+    /// Whether two master keys open it, because a change of the master key was begun and not finished.
+    pub rewrap_open: bool,
 }
 
 /// Looks at a store without its key and without changing it: version, structure, references between tables. That
@@ -38,7 +40,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, StoreError> {
     let lost = lines(&connection, "PRAGMA foreign_key_check", 0)?;
     damage.extend(lost.into_iter().map(|table| format!("a row of {table} belongs to no peer")));
     damage.truncate(MOST);
-    Ok(Inspection { schema: version, damage })
+    let rewrap_open = rewrap::is_open(&connection)?;
+    Ok(Inspection { schema: version, damage, rewrap_open })
 }
 
 fn lines(connection: &Connection, query: &str, column: usize) -> Result<Vec<String>, StoreError> {

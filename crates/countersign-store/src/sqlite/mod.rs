@@ -1,10 +1,14 @@
 //! The embedded store: one SQLite file (WAL), secrets sealed with AES-256-GCM-SIV under a random data key that
 //! the master key wraps. What is not secret stays readable with `sqlite3`.
 
+#[cfg(feature = "vault")]
+mod aside;
+mod copy;
 mod elsewhere;
 mod heads;
 mod inspect;
 mod keyring;
+mod rewrap;
 mod row;
 mod schema;
 
@@ -17,15 +21,21 @@ use std::time::Duration;
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::lookup::{LookupHash, LookupKey};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params,
+};
 
 use crate::file::Unfinished;
 use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::master::MasterKey;
 use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
+#[cfg(feature = "vault")]
+pub(crate) use aside::Aside;
 pub use heads::{AuditHead, AuditHeads};
 pub use inspect::{Inspection, inspect};
 use keyring::Keyring;
+pub use rewrap::Rewrap;
 use zeroize::Zeroizing;
 
 /// How long a writer waits for another one.
@@ -51,6 +61,8 @@ struct Place {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// Whether the log beside it may be written into it when the last connection ends.
+    tidy: bool,
 }
 
 impl SqliteStore {
@@ -84,11 +96,16 @@ impl SqliteStore {
     pub fn open(path: &Path, master: &MasterKey) -> Result<Self, StoreError> {
         // Looked at before it is opened: a file that is exchanged in between is noticed later.
         let place = Place::of(path)?;
+        let has_log = has_log(path);
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let keyring = open_keyring(&connection, path, master)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         schema::migrate(&mut connection)?;
         let audit_key = keyring::audit(&mut connection, master)?;
+        // A log that belongs to another store makes peers that do not open.
+        let is_ours = !has_log || row::read(&connection, &keyring.data, None)?.damaged.is_empty();
+        tidy_on_close(&connection, is_ours)?;
+        let place = Place { tidy: is_ours, ..place };
         Ok(Self { connection: Mutex::new(connection), keyring, audit_key, place })
     }
 
@@ -119,7 +136,9 @@ impl Place {
         let shown = || path.display().to_string();
         let found = std::path::absolute(path).and_then(|path| Ok((path.metadata()?, path)));
         match found {
-            Ok((metadata, path)) => Ok(Self { path, device: metadata.dev(), inode: metadata.ino() }),
+            Ok((metadata, path)) => {
+                Ok(Self { path, device: metadata.dev(), inode: metadata.ino(), tidy: true })
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(StoreError::NoStore { path: shown() })
             }
@@ -161,6 +180,13 @@ fn open_keyring(connection: &Connection, path: &Path, master: &MasterKey) -> Res
     Keyring::open(connection, master)
 }
 
+/// Whether there is anything in SQLite's log beside this file.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
@@ -169,7 +195,15 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     // Removed secrets are overwritten, not only unlinked.
     connection.pragma_update(None, "secure_delete", true)?;
+    tidy_on_close(&connection, false)?;
     Ok(connection)
+}
+
+/// Whether SQLite writes its log back into the file when the last connection ends. Not before the store has opened: a
+/// log that belongs to another file would be written over this one.
+fn tidy_on_close(connection: &Connection, tidy: bool) -> Result<(), StoreError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !tidy)?;
+    Ok(())
 }
 
 impl SqliteStore {
@@ -188,9 +222,18 @@ impl SqliteStore {
         let mut peer = peers.into_iter().next().ok_or_else(|| StoreError::NoSuchPeer(name.clone()))?;
         let done = work(&transaction, &mut peer)?;
         row::replace_credentials(&transaction, &self.keyring.data, &peer)?;
-        transaction.commit()?;
+        commit(transaction)?;
         Ok(done)
     }
+}
+
+/// Makes a change last. When the disk fails here, all of the change may be in the log already, and whoever opens the
+/// store next then finds it.
+fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
+    transaction.commit().map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => StoreError::Unsure(error),
+        _ => StoreError::Sqlite(error),
+    })
 }
 
 /// Takes these keys and secrets for `peer`, which must be free.
@@ -225,15 +268,16 @@ impl PeerStore for SqliteStore {
         }
         row::insert(&transaction, &self.keyring.data, &peer)?;
         take(&transaction, &peer.name, &hashes)?;
-        transaction.commit()?;
+        commit(transaction)?;
         Ok(peer)
     }
 
     fn remove(&self, name: &ServiceName) -> Result<(), StoreError> {
-        let connection = self.lock()?;
-        match connection.execute("DELETE FROM peer WHERE name = ?1", params![name.as_str()])? {
+        let mut connection = self.lock()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        match transaction.execute("DELETE FROM peer WHERE name = ?1", params![name.as_str()])? {
             0 => Err(StoreError::NoSuchPeer(name.clone())),
-            _ => Ok(()),
+            _ => commit(transaction),
         }
     }
 
@@ -305,17 +349,17 @@ impl PeerStore for SqliteStore {
             let first = of_this.iter().fold(false, |first, used| peer.note(used) | first);
             row::write_uses(&transaction, peer, first)?;
         }
-        Ok(transaction.commit()?)
+        commit(transaction)
     }
 
     fn set_schedule(&self, name: &ServiceName, every: Option<u64>) -> Result<(), StoreError> {
         let every = every.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-        let connection = self.lock()?;
-        match connection
-            .execute("UPDATE peer SET rotate_every = ?2 WHERE name = ?1", params![name.as_str(), every])?
-        {
+        let mut connection = self.lock()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let query = "UPDATE peer SET rotate_every = ?2 WHERE name = ?1";
+        match transaction.execute(query, params![name.as_str(), every])? {
             0 => Err(StoreError::NoSuchPeer(name.clone())),
-            _ => Ok(()),
+            _ => commit(transaction),
         }
     }
 

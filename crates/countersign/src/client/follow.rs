@@ -32,14 +32,20 @@ impl Follow {
         Self { store, peer, since: Instant::now(), looked: AtomicU64::new(0), noted: Default::default() }
     }
 
-    /// The peer anew, if it has changed since `known` was read.
-    pub(super) async fn look(&self, known: &Known) -> Result<Option<Known>, ClientError> {
-        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Whether it has not been looked at for a while.
+    pub(super) fn is_time(&self) -> bool {
         let looked = self.looked.load(Ordering::Relaxed);
         let every = u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(u64::MAX);
-        if looked != 0 && now.saturating_sub(looked) < every {
-            return Ok(None);
-        }
+        looked == 0 || self.now().saturating_sub(looked) >= every
+    }
+
+    /// The peer anew, if it has changed since `known` was read.
+    pub(super) async fn look(&self, known: &Known) -> Result<Option<Known>, ClientError> {
+        let now = self.now();
         let (store, peer, seen) = (Arc::clone(&self.store), self.peer.clone(), known.version);
         let read = blocking(move || {
             // The version first: a change in between is seen next time.

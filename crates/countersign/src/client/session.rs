@@ -165,7 +165,15 @@ impl Client {
             }
         }
         *current = None;
-        let session = Arc::new(inner.shake(known).await?);
+        let session = match inner.shake(known).await {
+            // Being shut out makes it look: what the server takes now may have come a moment ago.
+            Err(error) if is_refusal(&error) => match inner.newer(known).await? {
+                Some(newer) => inner.shake(&newer).await?,
+                None => return Err(error),
+            },
+            made => made?,
+        };
+        let session = Arc::new(session);
         *current = Some(Arc::clone(&session));
         Ok(session)
     }
@@ -197,14 +205,26 @@ impl Inner {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The peer as it is now, as far as a store is followed.
+    /// The peer as it is now, as far as a store is followed: a change may go unseen for a moment.
     async fn known(&self) -> Result<Arc<Known>, ClientError> {
         let known = self.latest();
-        let Some(follow) = &self.follow else { return Ok(known) };
-        let Some(newer) = follow.look(&known).await? else { return Ok(known) };
+        let Some(follow) = &self.follow.as_ref().filter(|follow| follow.is_time()) else { return Ok(known) };
+        Ok(self.look(follow, &known).await?.unwrap_or(known))
+    }
+
+    /// The peer as it is at this very moment, if that is not what was known.
+    async fn newer(&self, known: &Arc<Known>) -> Result<Option<Arc<Known>>, ClientError> {
+        let Some(follow) = &self.follow else { return Ok(None) };
+        let latest = self.latest();
+        let newer = self.look(follow, &latest).await?.unwrap_or(latest);
+        Ok(Some(newer).filter(|newer| !Arc::ptr_eq(newer, known)))
+    }
+
+    async fn look(&self, follow: &Follow, known: &Known) -> Result<Option<Arc<Known>>, ClientError> {
+        let Some(newer) = follow.look(known).await? else { return Ok(None) };
         let newer = Arc::new(newer);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&newer);
-        Ok(newer)
+        Ok(Some(newer))
     }
 
     fn wire<'a>(&'a self, known: &'a Known) -> Wire<'a> {
@@ -253,14 +273,27 @@ impl Inner {
         }
     }
 
-    /// Guide 1 on the route itself, with the first of our credentials that the peer takes. A 401 that does not ask for
-    /// a proof of ours may come from the service behind: only an idempotent request then goes out again.
+    /// Guide 1 on the route itself; once more if all that was known is refused, and something else is known now.
     async fn signed(
         &self,
-        session: &Current,
+        known: &Arc<Known>,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, ClientError> {
-        let known = &session.known;
+        let (response, again) = self.signed_as(known, &request).await?;
+        if again && let Some(newer) = self.newer(known).await? {
+            return Ok(self.signed_as(&newer, &request).await?.0);
+        }
+        Ok(response)
+    }
+
+    /// Guide 1 on the route itself, with the first of our credentials that the peer takes; whether it may go out again
+    /// if it took none. A 401 that does not ask for a proof of ours may come from the service behind: only an
+    /// idempotent request then goes out again.
+    async fn signed_as(
+        &self,
+        known: &Arc<Known>,
+        request: &Request<Bytes>,
+    ) -> Result<(Response<Body>, bool), ClientError> {
         let mut plans = self.refused.order(&known.plans).into_iter().peekable();
         while let Some(plan) = plans.next() {
             let Proof::SharedSecret { credential, .. } = &plan.proof else { continue };
@@ -277,15 +310,16 @@ impl Inner {
             let response = result.map_err(|failure| explain(known, &plan, failure))?;
             if response.status() != StatusCode::UNAUTHORIZED {
                 self.taken(&plan).await;
-                return Ok(response);
+                return Ok((response, false));
             }
             self.refused.set(&plan, true);
             let unprocessed = asks_for_us(&response).unwrap_or_else(|| request.method().is_idempotent());
             if plans.peek().is_none() || !unprocessed {
-                return Ok(response);
+                return Ok((response, unprocessed));
             }
         }
-        Err(ClientError::NoCredential(session.plan.id.peer.to_string()))
+        let peer = known.plans.first().map(|plan| plan.id.peer.to_string());
+        Err(ClientError::NoCredential(peer.unwrap_or_default()))
     }
 
     async fn record(
@@ -321,7 +355,7 @@ impl Inner {
     ) -> Result<Response<Body>, ClientError> {
         let wire = self.wire(&session.known);
         if matches!(session.handshake, Handshake::PerRequest) {
-            return self.signed(session, request).await;
+            return self.signed(&session.known, request).await;
         }
         let token = match &session.handshake {
             Handshake::Session(Session { token: Some(token), .. }) => bearer(token.expose()),
@@ -336,11 +370,22 @@ impl Inner {
         let response = wire.send(request.clone()).await?;
         match &session.plan.proof {
             Proof::SharedSecret { .. } if response.status() == StatusCode::UNAUTHORIZED => {
-                self.signed(session, request).await
+                self.signed(&session.known, request).await
             }
             _ => Ok(response),
         }
     }
+}
+
+/// Whether the server refused what we proved ourselves with, rather than something else being wrong.
+const fn is_refusal(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::Handshake {
+            error: ReplyError::Status { status: 401 | 403, .. } | ReplyError::NotAuthenticated,
+            ..
+        }
+    )
 }
 
 fn explain(known: &Known, plan: &Plan, failure: Failure) -> ClientError {

@@ -11,6 +11,7 @@ use countersign_protocol::shared_secret::Challenge;
 use countersign_store::random;
 
 use super::authenticator::Authenticator;
+use super::lines::Kind;
 use super::rate_fields::RateFields;
 use super::reject::Rejection;
 use super::snapshot::{Found, Identified};
@@ -120,7 +121,26 @@ impl<'a> Attempt<'a> {
 
     /// Has it written down that a challenge was given.
     pub(super) fn challenged(&mut self) {
-        self.submit(Outcome::Challenged, Refusal::ChallengeSent.code(), None);
+        let (outcome, reason) = (Outcome::Challenged, Refusal::ChallengeSent.code());
+        if self.has_line(false, outcome, reason) {
+            self.submit(outcome, reason, None);
+        }
+    }
+
+    /// Whether it gets a line on the trail. If not it is counted, for the trail and for the metrics.
+    fn has_line(&self, limited: bool, outcome: Outcome, reason: &'static str) -> bool {
+        let inner = self.authenticator.inner();
+        if inner.audit.is_none() {
+            return true;
+        }
+        let (now, lines) = (inner.clock.now_ms(), &inner.limiters.lines);
+        let has_line = lines.has_room(limited, self.service.is_some(), self.source, now);
+        if !has_line {
+            let kind = Kind { step: self.step, refused: outcome == Outcome::Refused, reason };
+            lines.fold(kind, self.source, self.service.as_ref(), now);
+            inner.count(outcome, reason);
+        }
+        has_line
     }
 
     /// Waits for what was submitted, and counts it.
@@ -187,7 +207,6 @@ impl<'a> Attempt<'a> {
         if *refusal == Refusal::AuditUnavailable {
             return Err(Refusal::AuditUnavailable);
         }
-        let inner = self.authenticator.inner();
         let detail = match refusal {
             Refusal::Malformed(malformed) => Some(malformed.to_string()),
             Refusal::MissingHeader(name) => Some((*name).to_owned()),
@@ -195,16 +214,9 @@ impl<'a> Attempt<'a> {
         };
         let outcome = if *refusal == Refusal::ChallengeSent { Outcome::Challenged } else { Outcome::Refused };
         let limited = matches!(refusal, Refusal::RateLimited { .. });
-        let detail = match inner.limiters.line(limited, self.source, inner.clock.now_ms()) {
-            Some(1) => detail,
-            Some(several) => {
-                Some(format!("stands for {several} rate-limited attempts since the last such line"))
-            }
-            None => {
-                inner.count(outcome, refusal.code());
-                return Ok(());
-            }
-        };
+        if !self.has_line(limited, outcome, refusal.code()) {
+            return Ok(());
+        }
         self.submit(outcome, refusal.code(), detail);
         self.written().await
     }

@@ -13,7 +13,7 @@ use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::server::Effort;
 use countersign_protocol::shared_secret::{Issuer, Lifetime};
 use countersign_protocol::token::{self, Claims, TokenKeys};
-use countersign_store::{Outstanding, PeerStore, ReplayLog, StoreError, random};
+use countersign_store::{Outstanding, PeerStore, ReplayLog, Stale, StoreError, random};
 use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
@@ -88,6 +88,9 @@ pub struct Builder {
 
 impl Builder {
     /// Writes every attempt to this trail; an attempt that cannot be written is not accepted. Default: none.
+    ///
+    /// Of attempts that are not accepted only so many a minute get a line of their own; for the others there are
+    /// records with a count, which [`Authenticator::watch`] and [`Authenticator::flush`] write.
     #[must_use]
     pub fn audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
         self.audit = Some(audit);
@@ -235,7 +238,7 @@ impl Authenticator {
     }
 
     /// Twenty times a second until dropped: writes to the store which credentials were used, retires those that are
-    /// over, and takes over what changed. Call it in a task of its own.
+    /// over, takes over what changed, and writes counts of attempts to the trail. Call it in a task of its own.
     ///
     /// When the store could not be asked for [`Builder::stale_after`], every attempt is refused with 503 until it can.
     pub async fn watch(self) {
@@ -277,11 +280,13 @@ impl Authenticator {
         }
     }
 
-    /// Writes to the store which credentials were used, up to now: before the process ends. Blocks.
+    /// Writes to the store which credentials were used, and to the trail for how many attempts there was no line, up to
+    /// now: before the process ends. Blocks.
     ///
     /// # Errors
     /// The store cannot be written.
     pub fn flush(&self) -> Result<(), StoreError> {
+        Upkeep::fold_all(self);
         Upkeep::note(self, true)
     }
 
@@ -292,6 +297,12 @@ impl Authenticator {
         let failed = self.0.trail_failed_ms.load(Ordering::Relaxed);
         let trail = failed == 0 || self.0.elapsed_ms().saturating_sub(failed) > TRAIL_DOUBT_MS;
         trail && self.0.fresh().is_ok()
+    }
+
+    /// Set while the peers come from a copy, because the place where they are kept cannot be asked.
+    #[must_use]
+    pub fn stale(&self) -> Option<Stale> {
+        self.0.store.stale()
     }
 
     /// Where a request came from, for the limits and the trail: the address of who connected, or what a trusted proxy

@@ -1,11 +1,11 @@
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::refusal::{Refusal, Scope};
 use countersign_store::{Limiter, Quota};
 use http::HeaderValue;
 
+use super::lines::Lines;
 use super::rate_fields::{self, RateFields};
 
 /// Rate limits. A request is refused with 429 before its signature is looked at; a good token always passes.
@@ -52,8 +52,7 @@ pub(super) struct Limiters {
     refused: Limiter,
     source_failures: Limiter,
     key_failures: Limiter,
-    lines: Limiter,
-    folded: AtomicU64,
+    pub(super) lines: Lines,
     /// What all of these are, for callers.
     policy: HeaderValue,
 }
@@ -66,8 +65,7 @@ impl Limiters {
             refused: Limiter::new(limits.refused_per_source, limits.capacity),
             source_failures: Limiter::new(limits.failures_per_source, limits.capacity),
             key_failures: Limiter::new(limits.failures_per_key, limits.capacity),
-            lines: Limiter::new(Quota::per_minute(60, 60), limits.capacity),
-            folded: AtomicU64::new(0),
+            lines: Lines::new(limits.capacity),
             policy: rate_fields::policy(limits),
         }
     }
@@ -98,9 +96,8 @@ impl Limiters {
     /// Bytes of all counts.
     #[cfg(test)]
     fn bytes(&self) -> usize {
-        let all =
-            [&self.source, &self.key, &self.refused, &self.source_failures, &self.key_failures, &self.lines];
-        all.map(Limiter::bytes).iter().sum()
+        let all = [&self.source, &self.key, &self.refused, &self.source_failures, &self.key_failures];
+        all.map(Limiter::bytes).iter().sum::<usize>() + self.lines.bytes()
     }
 
     /// A refused request on a protected route.
@@ -136,22 +133,6 @@ impl Limiters {
                 limited(self.key_failures.peek(&(source_network(source), key), now_ms), Scope::KeyFailures)
             }
             None => Ok(()),
-        }
-    }
-
-    /// For how many attempts this one may have a line on the trail; `None` if it may not. Of rate-limited
-    /// attempts a source gets sixty lines and then one a second, which also counts those of any source that got
-    /// none: strangers must not be able to fill the disk.
-    pub(super) fn line(&self, limited: bool, source: IpAddr, now_ms: u64) -> Option<u64> {
-        if !limited {
-            return Some(1);
-        }
-        match self.lines.hit(&source_network(source), now_ms) {
-            Ok(()) => Some(self.folded.swap(0, Ordering::Relaxed) + 1),
-            Err(_) => {
-                self.folded.fetch_add(1, Ordering::Relaxed);
-                None
-            }
         }
     }
 
@@ -199,7 +180,7 @@ mod tests {
         limiters.may_try(source, Some(key), now)?;
         limiters.failed(source, Some(key), now);
         limiters.refused(source, now)?;
-        let _ = limiters.line(true, source, now);
+        let _ = limiters.lines.has_room(true, false, source, now);
         Ok(())
     }
 

@@ -84,6 +84,7 @@ mod extract;
 mod forwarded;
 mod layer;
 mod limits;
+mod lines;
 mod proxies;
 mod rate_fields;
 mod reject;

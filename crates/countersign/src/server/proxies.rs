@@ -77,6 +77,13 @@ impl FromStr for Network {
         if prefix == 0 {
             return Err(NetworkError::Everybody);
         }
+        // An IPv4 network written as IPv6 would never match: addresses are made canonical first.
+        if let IpAddr::V6(v6) = address
+            && prefix > 64
+            && v6.to_ipv4_mapped().is_some()
+        {
+            return Err(NetworkError::Form);
+        }
         let first = trunc(address, prefix);
         if first != bits(address) {
             #[allow(clippy::cast_possible_truncation, reason = "the upper 32 bits of 128")]
@@ -86,11 +93,7 @@ impl FromStr for Network {
             };
             return Err(NetworkError::Beyond(Self { first, prefix }));
         }
-        // An IPv4 network written as IPv6 would never match: addresses are made canonical first.
-        match address {
-            IpAddr::V6(v6) if prefix > 64 && v6.to_ipv4_mapped().is_some() => Err(NetworkError::Form),
-            _ => Ok(Self { first: address, prefix }),
-        }
+        Ok(Self { first: address, prefix })
     }
 }
 

@@ -1,9 +1,15 @@
-//! What a server writes to the store by itself: which credentials were used, and that one is over.
+//! What a server writes by itself: to the store which credentials were used, and that one is over; to the trail for how
+//! many attempts there was no line.
 
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use countersign_audit::Ticket;
 use countersign_store::StoreError;
 
+use super::lines::Folded;
 use super::{Authenticator, uses};
 
 /// How long nothing is written after the store has refused a write.
@@ -17,12 +23,15 @@ const REMIND: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Upkeep {
     failed: Option<Instant>,
     reminded: Option<(Instant, Vec<String>)>,
+    /// Counts of attempts on their way to the trail.
+    folded: Vec<(Ticket, Folded)>,
 }
 
 impl Upkeep {
     /// Does what is due. Blocks. What cannot be written is tried again later; no decision depends on it.
     pub(super) fn run(&mut self, authenticator: &Authenticator) {
         self.remind(authenticator);
+        self.fold(authenticator);
         if self.failed.is_some_and(|at| at.elapsed() < PAUSE) {
             return;
         }
@@ -45,6 +54,40 @@ impl Upkeep {
         inner.store().note(&due)?;
         uses::noted(&snapshot, &due, now);
         Ok(())
+    }
+
+    /// Writes the counts of attempts that got no line of their own. Never waits for the disk: a revocation must not.
+    fn fold(&mut self, authenticator: &Authenticator) {
+        let inner = authenticator.inner();
+        let (now, lines) = (inner.clock.now_ms(), &inner.limiters.lines);
+        let Some(audit) = &inner.audit else { return };
+        self.folded.retain_mut(|(ticket, folded)| {
+            match Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => true,
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(_)) => {
+                    lines.put_back(folded.clone(), now);
+                    false
+                }
+            }
+        });
+        if self.folded.is_empty() {
+            let due = lines.take(false, now).into_iter();
+            self.folded.extend(due.map(|folded| (audit.submit(folded.record()), folded)));
+        }
+    }
+
+    /// Writes all counts, before the process ends. What the trail does not take is in the log.
+    pub(super) fn fold_all(authenticator: &Authenticator) {
+        let inner = authenticator.inner();
+        let Some(audit) = &inner.audit else { return };
+        let all = inner.limiters.lines.take(true, inner.clock.now_ms());
+        let tickets: Vec<_> = all.iter().map(|folded| audit.submit(folded.record())).collect();
+        for (ticket, folded) in tickets.into_iter().zip(all) {
+            if let Err(error) = ticket.wait() {
+                tracing::error!(%error, record = ?folded.record(), "counts of attempts are not on the trail");
+            }
+        }
     }
 
     /// Retires what has ended.

@@ -2,7 +2,9 @@
 //! stores, servers, clients and trail that `init`, `serve` and `call` use. Each step says what must come out and
 //! compares; the exit code is 0 only if all of them did.
 
+mod chain;
 mod impostors;
+mod lifecycle;
 mod report;
 mod stage;
 mod story;
@@ -17,13 +19,16 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let mut report = Report::new(args.json);
     let directory = tempfile::Builder::new().prefix("countersign-demo-").tempdir()?;
     runtime.block_on(async {
-        let stage = Stage::set(directory.path(), &mut report).await?;
+        let mut stage = Stage::set(directory.path(), &mut report).await?;
         story::exchange(&stage, &mut report)?;
         story::handshakes(&stage, &mut report).await?;
         impostors::callers(&stage, &mut report).await?;
         impostors::servers(&stage, &mut report).await?;
+        lifecycle::rotation(&mut stage, &mut report).await?;
+        lifecycle::revocation(&stage, &mut report).await?;
         impostors::brute_force(&stage, &mut report).await?;
         story::trail(&stage, &mut report)?;
+        chain::chapter(&stage, &mut report)?;
         stage.strike().await;
         Ok::<_, Failure>(())
     })?;

@@ -8,7 +8,7 @@ use countersign::client::{Client, ClientError, HttpClient, http_client};
 use countersign::protocol::shared_secret::sign;
 use countersign::server::{Authenticator, Clock};
 use countersign::store::sqlite::SqliteStore;
-use countersign::store::{Peer, random};
+use countersign::store::{Keys, Peer, random};
 use countersign::{ApiKey, NewKeys, NewPeer, PeerStore, SharedSecret, Trust};
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity};
 use http::{HeaderMap, Method, Request};
@@ -87,6 +87,20 @@ pub(super) struct Pair {
     pub(super) orders_key: ApiKey,
     pub(super) billing_key: ApiKey,
     pub(super) secret: SharedSecret,
+}
+
+impl Pair {
+    /// As billing has it in its newest credential.
+    pub(super) fn of(orders: &Peer) -> Option<Self> {
+        match &orders.credentials.last()?.keys {
+            Keys::SharedSecret { our_key, their_key, our_secret, .. } => Some(Self {
+                orders_key: their_key.clone(),
+                billing_key: our_key.clone(),
+                secret: our_secret.clone(),
+            }),
+            Keys::ApiKey { .. } => None,
+        }
+    }
 }
 
 /// Everything on the stage.

@@ -118,6 +118,8 @@ pub(super) fn trail(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
         "challenge-expired",
         "challenge-foreign",
         "challenge-used",
+        "credential-compromised",
+        "credential-retired",
         "own-key",
         "rate-limited-key-failures",
         "token-key",
@@ -151,7 +153,8 @@ pub(super) fn trail(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
         for directory in [service.home.audit_directory(), service.home.path().to_owned()] {
             for file in std::fs::read_dir(directory)? {
                 let path = file?.path();
-                if path.is_file() {
+                // The reserve is room on the disk, and zeros.
+                if path.is_file() && !path.ends_with("reserve") {
                     let bytes = std::fs::read(&path)?;
                     let holds =
                         |secret: &&str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());

@@ -28,6 +28,18 @@ const HTTP_DATE: &[BorrowedFormatItem<'_>] =
 const MEND: &str = "timedatectl set-ntp true   (or set it by hand: date -u -s 'YYYY-MM-DD HH:MM:SS')";
 
 pub(super) fn check(home: &Home, listing: Option<&Listing>, findings: &mut Findings) {
+    let behind = behind(home, listing);
+    if behind.is_empty() {
+        let now = shown(SystemTime::now());
+        findings.ok("clock", format!("{now} UTC is later than everything that is known to have happened"));
+    }
+    for what in behind {
+        findings.fail("clock", what, MEND);
+    }
+}
+
+/// What happened after the time that this clock shows, a line each.
+pub(crate) fn behind(home: &Home, listing: Option<&Listing>) -> Vec<String> {
     let now = SystemTime::now();
     let program = std::env::current_exe().and_then(|program| program.metadata()?.modified()).ok();
     let last = audit::tail(&home.audit_directory(), 1).ok().and_then(|(entries, _)| {
@@ -35,28 +47,14 @@ pub(super) fn check(home: &Home, listing: Option<&Listing>, findings: &mut Findi
         Some(SystemTime::from(time))
     });
     let stored = listing.and_then(newest).map(|UnixTime(seconds)| UNIX_EPOCH + Duration::from_secs(seconds));
-    let mut behind = false;
-    for (known, what) in [
+    let known = [
         (program, "this program was installed"),
         (stored, "the store was last changed"),
         (last, "the trail was last written"),
-    ] {
-        let Some(known) = known else { continue };
-        if now + SLACK < known {
-            behind = true;
-            findings.fail(
-                "clock",
-                format!("this clock is behind: {what} {} from now", lead(known, now)),
-                MEND,
-            );
-        }
-    }
-    if !behind {
-        findings.ok(
-            "clock",
-            format!("{} UTC is later than everything that is known to have happened", shown(now)),
-        );
-    }
+    ];
+    let later =
+        known.into_iter().filter_map(|(time, what)| Some((time.filter(|time| now + SLACK < *time)?, what)));
+    later.map(|(time, what)| format!("this clock is behind: {what} {} from now", lead(time, now))).collect()
 }
 
 /// Compares with a peer's clock, whichever of the two is wrong.

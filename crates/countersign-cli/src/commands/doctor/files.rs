@@ -24,7 +24,8 @@ pub(super) fn check(home: &Home, findings: &mut Findings) {
 fn permissions(home: &Home, metadata: &Metadata, findings: &mut Findings) {
     let before = findings.count(super::finding::Level::Ok);
     let mut bad = 0;
-    let directories = [home.path().to_owned(), home.path().join("tls"), home.audit_directory()];
+    let directories =
+        [home.path().to_owned(), home.path().join("tls"), home.audit_directory(), home.exchange_directory()];
     for directory in directories.iter().filter(|directory| directory.is_dir()) {
         let Ok(found) = directory.metadata() else { continue };
         bad += usize::from(!mode(directory, &found, 0o700, findings));
@@ -88,7 +89,8 @@ fn owner(file: &Path, metadata: &Metadata, wanted: u32, findings: &mut Findings)
     false
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+/// The files in a directory, by name.
+pub(super) fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
     files.sort();
@@ -97,7 +99,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// What a crash left of making a file.
 fn leftovers(home: &Home, findings: &mut Findings) {
-    for directory in [home.path().to_owned(), home.path().join("tls")] {
+    for directory in [home.path().to_owned(), home.path().join("tls"), home.exchange_directory()] {
         for file in files(&directory) {
             if file.to_string_lossy().contains(".unfinished") {
                 let what = format!("{} is what a crash left of making another file", file.display());

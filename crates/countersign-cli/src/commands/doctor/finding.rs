@@ -109,7 +109,7 @@ pub(super) fn quoted(word: &str) -> String {
 }
 
 /// A path as a shell takes it.
-pub(super) fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 

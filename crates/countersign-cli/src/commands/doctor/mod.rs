@@ -8,9 +8,15 @@ mod limits;
 mod store;
 mod tls;
 mod trail;
+mod vault;
 
+use countersign::store::Listing;
+
+pub(crate) use self::clock::behind;
+pub(crate) use self::finding::path as shell_path;
 use self::finding::{Findings, Level, path};
 use crate::args::DoctorArgs;
+use crate::config::{Config, SecretsFrom};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::show;
@@ -29,6 +35,16 @@ pub(crate) fn run(home: &Home, args: &DoctorArgs) -> Result<(), Failure> {
             "{count} things are broken; the command that mends it stands below each"
         ))),
     }
+}
+
+/// The peers, where they are not in the store and can be had.
+fn elsewhere(home: &Home, config: Option<&Config>, offline: bool) -> Option<Listing> {
+    match config?.secrets.from() {
+        SecretsFrom::Config => {}
+        SecretsFrom::Vault if !offline => {}
+        _ => return None,
+    }
+    home.store().ok()?.read_all().ok()
 }
 
 fn examine(home: &Home, offline: bool) -> Findings {
@@ -65,13 +81,21 @@ fn examine(home: &Home, offline: bool) -> Findings {
     };
     files::check(home, &mut findings);
     let listing = store::check(home, &mut findings);
+    let listing = elsewhere(home, config.as_ref(), offline).or(listing);
     trail::check(home, &mut findings);
+    trail::chain(home, &mut findings);
+    if let Some(config) = &config {
+        trail::room(home, config, &mut findings);
+    }
     clock::check(home, listing.as_ref(), &mut findings);
     if let Some(listing) = &listing {
         store::ages(home, listing, &mut findings);
+        store::exported(home, listing, &mut findings);
+        store::restored(home, listing, &mut findings);
     }
     if let Some(config) = &config {
         tls::own(home, config, &mut findings);
+        vault::check(home, config, offline, &mut findings);
         limits::check(home, config, listing.as_ref(), &mut findings);
         if !offline {
             limits::upstream(home, config, &mut findings);

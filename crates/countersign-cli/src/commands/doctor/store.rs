@@ -2,10 +2,14 @@
 
 use countersign::PeerStore as _;
 use countersign::protocol::UnixTime;
+use countersign::store::master::Source;
 use countersign::store::sqlite::{self, SqliteStore};
 use countersign::store::{Listing, Rotation, StoreError};
 
-use super::finding::{Findings, has_command, path};
+use super::files::files;
+use super::finding::{Findings, path};
+use crate::commands::restore;
+use crate::commands::rotate::named;
 use crate::home::Home;
 use crate::show;
 
@@ -56,6 +60,7 @@ fn intact(home: &Home, findings: &mut Findings) -> bool {
     let file = home.store_file();
     match sqlite::inspect(&file) {
         Ok(found) if found.damage.is_empty() => {
+            two_keys(home, found.rewrap_open, findings);
             findings.ok("database", format!("{} is intact (schema {})", file.display(), found.schema));
             true
         }
@@ -83,8 +88,36 @@ fn intact(home: &Home, findings: &mut Findings) -> bool {
     }
 }
 
+/// A change of the master key that was begun and not finished, or what a crash left of one.
+fn two_keys(home: &Home, open: bool, findings: &mut Findings) {
+    let (next, command) = (home.next_master_key_file(), format!("countersign --home {}", path(home.path())));
+    let in_file = matches!(home.master_key_source(), Source::File(_));
+    if open && in_file && next.symlink_metadata().is_ok() {
+        let what = "a change of the master key was interrupted: two keys open the store";
+        findings.warn("master-key", what, format!("{command} master-key rotate"));
+    } else if open {
+        let what = "a change of the master key is open: two keys open the store";
+        let mend = format!(
+            "{command} master-key rotate --finish   (if the new key is in {}; else --abandon)",
+            home.master_key_source()
+        );
+        findings.warn("master-key", what, mend);
+    } else if next.symlink_metadata().is_ok() {
+        let what = format!(
+            "{} is what an interrupted change of the master key left; it opens nothing",
+            next.display()
+        );
+        let mend =
+            if in_file { format!("{command} master-key rotate") } else { format!("rm {}", path(&next)) };
+        findings.warn("leftovers", what, mend);
+    }
+}
+
 fn key_mend(home: &Home) -> String {
-    let file = home.path().join("master.key");
+    if let Source::Transit(_) = home.master_key_source() {
+        return "see to Vault, or give the key from elsewhere until it answers: COUNTERSIGN_MASTER_KEY, or the systemd credential (docs/secrets.md)".to_owned();
+    }
+    let file = home.master_key_file();
     let mode = std::os::unix::fs::MetadataExt::mode;
     match file.metadata() {
         Ok(found) if mode(&found) & 0o077 != 0 => format!("chmod 600 {}", path(&file)),
@@ -103,6 +136,22 @@ fn damaged_mend(home: &Home, damaged: &StoreError) -> String {
             )
         }
         _ => RESTORE.to_owned(),
+    }
+}
+
+/// After a backup was restored: what had been shut out and is let in again.
+pub(super) fn restored(home: &Home, listing: &Listing, findings: &mut Findings) {
+    // A trail that cannot be read is told elsewhere.
+    let Ok(changes) = restore::changes(&home.audit_directory()) else { return };
+    let command = format!("countersign --home {}", path(home.path()));
+    for entry in restore::still_open(&changes, &listing.peers) {
+        let record = &entry.record;
+        let whom = record.credential.as_deref().or(record.service.as_deref()).unwrap_or("-");
+        let what = format!(
+            "{whom} is let in again: it was shut out ({}, {}) after the backup from which this service was restored",
+            record.reason, entry.time
+        );
+        findings.fail("restored", what, restore::mend(entry, &command));
     }
 }
 
@@ -126,7 +175,10 @@ pub(super) fn ages(home: &Home, listing: &Listing, findings: &mut Findings) {
                     findings.warn(
                         "key-age",
                         what,
-                        format!("countersign --home {home} status   (and ask its operator to put it to use)"),
+                        format!(
+                            "countersign --home {home} rotate {} --check   (and ask its operator to put it to use)",
+                            peer.name
+                        ),
                     );
                 }
                 _ => {
@@ -151,11 +203,7 @@ pub(super) fn ages(home: &Home, listing: &Listing, findings: &mut Findings) {
 }
 
 fn replace(home: &str, name: &str) -> String {
-    if has_command(&["rotate"]) {
-        format!("countersign --home {home} rotate {name}")
-    } else {
-        format!("countersign --home {home} peer remove {name}, and add it again with new keys on both sides")
-    }
+    format!("countersign --home {home} rotate {name}")
 }
 
 /// The latest time that the store has seen.
@@ -169,4 +217,37 @@ pub(super) fn newest(listing: &Listing) -> Option<UnixTime> {
             live.flatten().chain(peer.ended.iter().map(|ended| ended.ended)).chain([peer.created])
         })
         .max()
+}
+
+/// Files with keys for other sides that nobody needs any more.
+pub(super) fn exported(home: &Home, listing: &Listing, findings: &mut Findings) {
+    let (now, mut left) = (show::now(), 0);
+    for file in files(&home.exchange_directory()) {
+        let Some((name, number)) = named(&file) else { continue };
+        let peer = listing.peers.iter().find(|peer| peer.name == name);
+        // What belongs to a peer that cannot be read is left alone.
+        if peer.is_none() && !listing.damaged.is_empty() {
+            continue;
+        }
+        let credential =
+            peer.and_then(|peer| peer.credentials.iter().find(|credential| credential.number == number));
+        let why = match (peer, credential) {
+            (_, Some(credential)) if credential.confirmed.is_none() => continue,
+            (_, Some(_)) => format!("{name} has used them already"),
+            (Some(peer), None) if number >= peer.next_number() => {
+                "an interrupted `rotate` left them, and they were never put to use".to_owned()
+            }
+            _ => format!("{name}/{number} has ended"),
+        };
+        left += 1;
+        let age = file.metadata().and_then(|found| found.modified()).ok();
+        let age = age.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let age =
+            age.map_or_else(String::new, |at| format!(", {} old", show::age(UnixTime(at.as_secs()), now)));
+        let what = format!("{} holds keys in the clear{age}, and nobody needs it: {why}", file.display());
+        findings.warn("exported-keys", what, format!("rm {}", path(&file)));
+    }
+    if left == 0 {
+        findings.ok("exported-keys", "no file with keys is left over from a rotation");
+    }
 }

@@ -35,7 +35,8 @@ impl Captured {
         let (head, body) = split(bytes);
         captured.body = body;
         let headers = captured.read_head(&head);
-        if captured.body.trim_ascii().is_empty() {
+        // Beside a signature in the head, the body is the application's, whatever its members are called.
+        if captured.signature.is_some() || captured.body.trim_ascii().is_empty() {
             captured.judge_headers(&headers);
         } else {
             captured.read_body();
@@ -180,6 +181,18 @@ mod tests {
         assert_eq!(fields(headers), [some("k"), some("c"), some("s"), some("d")]);
         let curl = "* Connected\n> GET / HTTP/1.1\n> X-API-Key: k\n> x-challenge: c\n> X-Signature: s\n>\n< HTTP/1.1 401\n< x-api-key: other\n";
         assert_eq!(fields(curl), expected);
+    }
+
+    #[test]
+    fn a_body_beside_signed_headers_is_the_applications() {
+        let head = "POST /pay HTTP/1.1\nX-API-Key: csk_AAAAAAAAAAAAAAAAAAAAAA\nX-Challenge: AAAAAAAAAAAAAAAAAAAAAA==";
+        let signature = "0".repeat(64);
+        let body = r#"{"amount":5,"signature":"of the customer","apiKey":"another"}"#;
+        let text = format!("{head}\nX-Signature: {signature}\n\n{body}");
+        assert_eq!(fields(&text)[2].as_ref(), Some(&signature));
+        let captured = Captured::read(text.as_bytes());
+        assert_eq!((captured.refused.as_deref(), captured.notes.len()), (None, 0));
+        assert_eq!(captured.body.as_slice(), body.as_bytes(), "it may have been signed by mistake");
     }
 
     #[test]

@@ -118,7 +118,12 @@ impl Context<'_> {
         let is_right = search.found.as_ref().is_some_and(|found| found.mistakes.is_empty())
             && key_is_right
             && judgement.challenge.expected.is_none();
-        judgement.verdict = if is_right { Verdict::Right } else { Verdict::Wrong };
+        judgement.verdict = match (is_right, &self.captured.api_key) {
+            (true, Some(_)) => Verdict::Right,
+            // Nobody who gets this request knows whose signature it is.
+            (true, None) => Verdict::Incomplete,
+            (false, _) => Verdict::Wrong,
+        };
         judgement.search = Some(search);
         judgement
     }
@@ -256,6 +261,13 @@ impl Context<'_> {
                 "the challenge does not have its form ({form}); it is sent and signed as it came"
             ));
         }
+        if holds_signature(judged) {
+            field.shown = false;
+            causes.push(
+                "what came as the challenge has the form of a signature: have the two changed places?"
+                    .to_owned(),
+            );
+        }
         if let (Some(came), Some(handed_out)) = (came, &handed_out)
             && came != handed_out
         {
@@ -375,7 +387,29 @@ impl Context<'_> {
             }
         }
         hidden.extend(self.captured.signature.clone().map(|signature| (signature, "signature")));
+        let challenges = [
+            self.captured.challenge.as_deref().map(String::as_str),
+            self.captured.client_challenge.as_deref().map(String::as_str),
+            self.handed_out,
+        ];
+        let copy = |text: &str| Zeroizing::new(text.to_owned());
+        // Fields that changed places: what came as the challenge may be the right signature, and still be good.
+        let signatures = challenges.into_iter().flatten().filter(|text| holds_signature(text));
+        hidden.extend(signatures.map(|text| (copy(text), "signature")));
+        // Of a key that is the secret there is only a hash here.
+        let came =
+            challenges.into_iter().flatten().chain(self.captured.api_key.as_deref().map(String::as_str));
+        let keys = came.map(bare).filter(|text| self.is_secret_key(text));
+        hidden.extend(keys.map(|text| (copy(text), "API key")));
         Veil::new(hidden)
+    }
+
+    /// Whether somebody authenticates to us with this text and nothing else.
+    fn is_secret_key(&self, text: &str) -> bool {
+        let hash = self.lookup.hash(text);
+        self.others.peers.iter().flat_map(|peer| &peer.credentials).any(|credential| {
+            matches!(&credential.keys, Keys::ApiKey { theirs: Some(theirs), .. } if *theirs == hash)
+        })
     }
 }
 
@@ -386,6 +420,12 @@ fn distinct<T>(variants: &mut Vec<(Zeroizing<String>, T)>) {
         seen.push(text.clone());
         new
     });
+}
+
+/// Whether a text has something in it that may be a signature: 64 hexadecimal digits in a row, or 32 bytes in base64.
+fn holds_signature(text: &str) -> bool {
+    let digits = |part: &str| part.len() >= 64;
+    text.split(|c: char| !c.is_ascii_hexdigit()).any(digits) || bare(text).trim_end_matches('=').len() == 43
 }
 
 /// Without what is often written around a value.

@@ -1,9 +1,24 @@
 //! Bytes as a person can see them, with what must not be seen left out.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use countersign::protocol::mac::encode_hex;
 use zeroize::Zeroizing;
 
+/// So many bytes of a secret in a row are not shown: a secret that was cut, or sent without its first characters, is
+/// one still.
+const PIECE: usize = 12;
+
 /// Secrets that are never shown, wherever they turn up.
-pub(super) struct Veil(Vec<(Zeroizing<String>, &'static str)>);
+pub(super) struct Veil {
+    secrets: Vec<(Zeroizing<Vec<u8>>, &'static str)>,
+    /// Hashes of all pieces of them: most bytes need no other look.
+    pieces: HashSet<u64>,
+    hasher: RandomState,
+}
 
 /// Bytes made visible: printable ASCII as it is, everything else as an escape.
 pub(super) struct Visible {
@@ -13,8 +28,44 @@ pub(super) struct Visible {
 }
 
 impl Veil {
-    pub(super) fn new(secrets: Vec<(Zeroizing<String>, &'static str)>) -> Self {
-        Self(secrets.into_iter().filter(|(secret, _)| !secret.is_empty()).collect())
+    pub(super) fn new(texts: Vec<(Zeroizing<String>, &'static str)>) -> Self {
+        let mut secrets = Vec::new();
+        for (text, name) in texts.into_iter().filter(|(text, _)| !text.is_empty()) {
+            let mut add = |text: &str| secrets.push((lower_case(text.as_bytes()), name));
+            add(&text);
+            if text.len() >= PIECE {
+                add(&Zeroizing::new(encode_hex(text.as_bytes())));
+                add(&Zeroizing::new(STANDARD_NO_PAD.encode(text.as_bytes())));
+                add(&Zeroizing::new(URL_SAFE_NO_PAD.encode(text.as_bytes())));
+            }
+        }
+        let hasher = RandomState::new();
+        let pieces = secrets.iter().flat_map(|(secret, _)| secret.windows(PIECE.min(secret.len())));
+        let pieces = pieces.map(|piece| hasher.hash_one(piece)).collect();
+        Self { secrets, pieces, hasher }
+    }
+
+    /// How many of the first bytes have to be hidden, and what they are.
+    fn hidden(&self, bytes: &[u8]) -> Option<(usize, &'static str)> {
+        let first = lower_case(bytes.get(..PIECE).unwrap_or(bytes));
+        // Whole secrets that are shorter than a piece are among the pieces as they are.
+        let known = |length| {
+            first.get(..length).is_some_and(|first| self.pieces.contains(&self.hasher.hash_one(first)))
+        };
+        if !(1..=first.len()).any(known) {
+            return None;
+        }
+        let covered = |(secret, name): &(Zeroizing<Vec<u8>>, &'static str)| {
+            let least = PIECE.min(secret.len());
+            let same = |from: &[u8]| {
+                from.iter().zip(bytes).take_while(|(one, other)| **one == other.to_ascii_lowercase()).count()
+            };
+            let starts = 0..=secret.len() - least;
+            let longest = starts.filter_map(|start| secret.get(start..).map(same)).max()?;
+            (longest >= least).then_some((longest, *name))
+        };
+        // Of several that are as long, the first.
+        self.secrets.iter().rev().filter_map(covered).max_by_key(|(length, _)| *length)
     }
 
     pub(super) fn visible(&self, bytes: &[u8]) -> Visible {
@@ -22,11 +73,7 @@ impl Veil {
         let mut rest = bytes;
         while let Some((first, tail)) = rest.split_first() {
             let column = visible.text.chars().count();
-            let hidden = self.0.iter().find_map(|(secret, name)| {
-                let start = rest.get(..secret.len())?;
-                start.eq_ignore_ascii_case(secret.as_bytes()).then_some((secret.len(), *name))
-            });
-            if let Some((length, name)) = hidden {
+            if let Some((length, name)) = self.hidden(rest) {
                 visible.text.push_str(&format!("<{name}>"));
                 visible.columns.extend(std::iter::repeat_n(column, length));
                 rest = rest.get(length..).unwrap_or_default();
@@ -54,6 +101,10 @@ impl Visible {
     }
 }
 
+fn lower_case(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(bytes.to_ascii_lowercase())
+}
+
 /// The index of the first byte in which two texts differ; `None` if they are the same.
 pub(super) fn first_difference(one: &[u8], other: &[u8]) -> Option<usize> {
     let common = one.iter().zip(other).take_while(|(a, b)| a == b).count();
@@ -73,6 +124,19 @@ mod tests {
         assert_eq!((visible.column(0), visible.column(1), visible.column(2)), (0, 1, 5));
         assert_eq!(visible.column(13), visible.text.len() - 1);
         assert_eq!(visible.column(99), visible.text.len());
+    }
+
+    #[test]
+    fn a_piece_of_a_secret_and_its_encodings_are_not_shown_either() {
+        let secret = "css_Mi0USQeTN5TsM9NZiRcjAPofFekZQ0jlpUrl1UVfJ9s";
+        let veil = Veil::new(vec![(Zeroizing::new(secret.to_owned()), "secret")]);
+        let shown = |text: &str| veil.visible(text.as_bytes()).text;
+        assert_eq!(shown(&format!("a {}!", &secret[4..])), "a\\x20<secret>!");
+        assert_eq!(shown(&secret[7..19]), "<secret>");
+        assert_eq!(shown(&secret[7..18]), &secret[7..18], "a few characters may be anything");
+        assert_eq!(shown(&encode_hex(secret.as_bytes()).to_ascii_uppercase()), "<secret>");
+        assert_eq!(shown(&format!("{}==", STANDARD_NO_PAD.encode(secret))), "<secret>==");
+        assert_eq!(shown(&format!("{secret}{secret}")), "<secret><secret>");
     }
 
     #[test]

@@ -1,0 +1,184 @@
+//! `countersign restore`: a data directory from a backup.
+//!
+//! Files are written whole, the config last: until it is there, there is no service, and the command can be run
+//! again. A marker says from which backup it was begun.
+
+mod since;
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use countersign::audit::{AuditSink as _, Direction, Outcome, Record, Settings};
+use countersign::open_trail;
+use countersign::store::file;
+use countersign::store::master::{MasterKey, Source};
+use countersign::store::sqlite::SqliteStore;
+
+pub(crate) use self::since::{changes, mend, still_open};
+use super::backup::{Backup, Header, STORE};
+use crate::args::RestoreArgs;
+use crate::failure::{Context as _, Failure};
+use crate::home::Home;
+use crate::show;
+
+const CONFIG: &str = "countersign.toml";
+const MARKER: &str = "restore.unfinished";
+const AUDIT: &str = "audit";
+const MASTER_KEY: &str = "master.key";
+
+pub(crate) fn run(home: &Home, args: &RestoreArgs) -> Result<(), Failure> {
+    let bytes = std::fs::read(&args.file).context(|| args.file.display().to_string())?;
+    Backup::header(&bytes)?;
+    make(home.path())?;
+    home.check()?;
+    let _lock = home.try_lock()?;
+    let master = master_key(home)?;
+    let backup = Backup::open(&bytes, &master)?;
+    clear(home, &backup, &marker_text(&bytes))?;
+    write(home, &backup)?;
+    let store = SqliteStore::open(&home.store_file(), &master)?;
+    let undone = note(home, &store, &backup.header)?;
+    for kept in backup.files.iter().filter(|kept| kept.name == CONFIG) {
+        put(home, &kept.name, kept.mode, &kept.bytes)?;
+    }
+    let marker = home.path().join(MARKER);
+    std::fs::remove_file(&marker).context(|| marker.display().to_string())?;
+    show::out(&show::printable_lines(&told(home, &backup.header, undone.as_deref())))
+}
+
+fn make(path: &Path) -> Result<(), Failure> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .context(|| format!("cannot make {}", path.display()))
+}
+
+fn master_key(home: &Home) -> Result<MasterKey, Failure> {
+    if let Source::File(path) = home.master_key_source()
+        && !path.exists()
+    {
+        return Err(Failure::new(format!(
+            "the backup opens with the master key of the time when it was made, and there is none: put it into {} (mode 0600), or into COUNTERSIGN_MASTER_KEY",
+            path.display()
+        )));
+    }
+    home.master_key()
+}
+
+/// Which backup it is: its authentication tag.
+fn marker_text(bytes: &[u8]) -> String {
+    let tag = bytes.get(bytes.len().saturating_sub(16)..).unwrap_or_default();
+    tag.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Refuses a directory in which there is anything but a master key and a trail, or what this command left when it was
+/// interrupted, which it removes.
+fn clear(home: &Home, backup: &Backup, marker: &str) -> Result<(), Failure> {
+    let begun = home.path().join(MARKER);
+    let again = std::fs::read_to_string(&begun).is_ok_and(|found| found == marker);
+    let shown = home.path().display();
+    if home.config_file().symlink_metadata().is_ok() {
+        return Err(Failure::new(format!(
+            "there is a Countersign service in {shown}; restore into an empty directory. Nothing was changed"
+        )));
+    }
+    let mut ours: Vec<PathBuf> = backup.files.iter().map(|kept| home.path().join(&kept.name)).collect();
+    ours.extend(["-journal", "-wal", "-shm"].map(|suffix| home.path().join(format!("{STORE}{suffix}"))));
+    let mut left = Vec::new();
+    for directory in [home.path().to_owned(), home.path().join("tls")] {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let expected = directory == home.path() && (name == AUDIT || name == MASTER_KEY || path == begun);
+            if expected || (again && name == "tls") {
+                continue;
+            }
+            let name = name.to_string_lossy();
+            let unfinished = name.ends_with(".unfinished");
+            if (unfinished && name.starts_with(MARKER)) || (again && (unfinished || ours.contains(&path))) {
+                left.push(path);
+                continue;
+            }
+            return Err(Failure::new(format!(
+                "{} is in the way: restore into an empty directory, in which at most the master key (master.key) and the trail (audit) are. Nothing was changed",
+                path.display()
+            )));
+        }
+    }
+    for path in left {
+        std::fs::remove_file(&path).context(|| format!("cannot remove {}", path.display()))?;
+    }
+    if again {
+        return Ok(());
+    }
+    let written = file::write_new(&begun, 0o600, marker.as_bytes());
+    written.context(|| format!("{} cannot be written; it is what an interrupted `restore` of another backup leaves, or there is no room", begun.display()))
+}
+
+/// Everything but the config.
+fn write(home: &Home, backup: &Backup) -> Result<(), Failure> {
+    home.make()?;
+    for kept in backup.files.iter().filter(|kept| kept.name != CONFIG) {
+        put(home, &kept.name, kept.mode, &kept.bytes)?;
+    }
+    Ok(())
+}
+
+fn put(home: &Home, name: &str, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
+    let path = home.path().join(name);
+    file::write_new(&path, mode, bytes).context(|| {
+        format!("{} cannot be written; run `countersign restore` again when this is mended", path.display())
+    })
+}
+
+/// Writes to the trail that the store was restored, and what was changed after the backup; `None` if there was no
+/// trail to say so.
+fn note(home: &Home, store: &SqliteStore, header: &Header) -> Result<Option<Vec<String>>, Failure> {
+    let known = store.audit_heads()?.load("admin")?.map_or(0, |head| head.seq);
+    let had_trail = home.audit_directory().exists();
+    let command = command(home);
+    let changes = changes(&home.audit_directory())?;
+    let lines: Vec<String> =
+        since::undone(&changes, known).into_iter().map(|entry| since::line(entry, &command)).collect();
+    let mut record = Record::new(Direction::Local, "restore", Outcome::Changed, since::RESTORED);
+    record.count = Some(known);
+    record.detail = Some(format!(
+        "from a backup of {}; count is the last change that it knows; by user {}",
+        header.created,
+        rustix::process::getuid().as_raw()
+    ));
+    // The config, which may say more of the trail, is not there yet.
+    let trail = open_trail(store, &home.audit_directory(), "admin", Settings::default())?;
+    trail.submit(record).wait()?;
+    Ok(had_trail.then_some(lines))
+}
+
+fn command(home: &Home) -> String {
+    format!("countersign --home {}", super::doctor::shell_path(home.path()))
+}
+
+fn told(home: &Home, header: &Header, undone: Option<&[String]>) -> String {
+    let Header { service, created } = header;
+    let mut text = format!("restored {service} as it was at {created}, in {}\n\n", home.path().display());
+    match undone {
+        None => text.push_str(&format!(
+            "WARNING: there is no trail beside the backup, so that nobody can say what was changed after {created}.\n\
+             A key that was revoked since then is good again. Before `countersign serve`: revoke what may have been\n\
+             revoked, and ask the operators of all peers (docs/backup.md).\n"
+        )),
+        Some([]) => text.push_str("The trail knows of no change after that.\n"),
+        Some(lines) => {
+            text.push_str(&format!(
+                "WARNING: after that the trail knows of {} changes, and all of them are undone. A key that was revoked\n\
+                 is good again until you revoke it again. Before `countersign serve`:\n\n",
+                lines.len()
+            ));
+            for line in lines {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text.push_str("\n`countersign doctor` goes on to name what is still open.\n");
+    text
+}

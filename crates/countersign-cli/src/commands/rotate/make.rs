@@ -1,0 +1,222 @@
+//! The next credential, made here or given by hand.
+
+use std::path::Path;
+use std::time::Duration;
+
+use countersign::protocol::UnixTime;
+use countersign::store::{Ending, Exported, Next, Peer, Which};
+use countersign::{CredentialId, NewKeys, Profile};
+
+use super::file::{self, Written};
+use super::{Times, newest, refuse_open, until};
+use crate::args::{KeyArgs, RotateArgs};
+use crate::change::{self, Change};
+use crate::failure::Failure;
+use crate::home::{Home, Stores};
+use crate::keys::given_keys;
+use crate::show;
+
+/// Within this time a running server takes a change over.
+const LIVE: Duration = Duration::from_secs(1);
+
+pub(super) fn make(home: &Home, stores: &Stores, args: &RotateArgs, times: Times) -> Result<(), Failure> {
+    let peer = stores.peers.get(&args.peer.name)?;
+    if args.keep_api_keys {
+        can_keep(&peer)?;
+    }
+    if args.keys.any() {
+        // Everything that can be wrong is said before a secret is asked for.
+        refuse_open(home, &peer, show::now())?;
+        let keys = given(&peer, args)?;
+        let _lock = home.lock()?;
+        let now = show::now();
+        let peer = begin(stores, &peer, keys, times, now)?;
+        let recorded = record(home, stores, &peer, times, "its keys were given");
+        settle();
+        show::out(&story(&peer, now, "The other side needs the same keys")?)?;
+        return recorded;
+    }
+    let config = home.config()?;
+    let _lock = home.lock()?;
+    let (peer, now) = (stores.peers.get(&args.peer.name)?, show::now());
+    refuse_open(home, &peer, now)?;
+    let replaces = peer.newest_fingerprint().cloned();
+    let exported = Exported {
+        maker: config.service,
+        taker: peer.name.clone(),
+        number: peer.next_number(),
+        replaces: replaces.ok_or_else(|| Failure::new(format!("{} never had a credential", peer.name)))?,
+        keys: NewKeys::following(&peer, args.keep_api_keys)?,
+    };
+    match args.out.as_deref() {
+        Some(path) if path == Path::new("-") => printed(home, stores, &peer, &exported, times, now),
+        Some(path) => {
+            let written = Written::at(path, exported)?;
+            filed(home, stores, &peer, written, times, now)
+        }
+        None => {
+            let written = Written::inside(home, exported, &peer, args.keep_api_keys)?;
+            filed(home, stores, &peer, written, times, now)
+        }
+    }
+}
+
+/// The file is there; now the keys are put to use.
+fn filed(
+    home: &Home,
+    stores: &Stores,
+    peer: &Peer,
+    written: Written,
+    times: Times,
+    now: UnixTime,
+) -> Result<(), Failure> {
+    let (fingerprint, number) = (written.exported.keys.fingerprint(), written.exported.number);
+    let begun = begin(stores, peer, written.exported.keys.clone(), times, now);
+    let peer = match begun {
+        Ok(peer) => peer,
+        // A store may have done it and then failed to say so.
+        Err(failure) => match stores.peers.get(&peer.name) {
+            Ok(peer)
+                if newest(&peer).is_ok_and(|new| new.number == number && new.fingerprint == fingerprint) =>
+            {
+                peer
+            }
+            Ok(_) => {
+                written.discard();
+                return Err(failure);
+            }
+            Err(_) => {
+                return Err(Failure::new(format!(
+                    "{}. Whether the rotation has begun cannot be told now; the keys are in {}, and `countersign rotate {} --check` will tell",
+                    failure.message(),
+                    written.path.display(),
+                    peer.name
+                )));
+            }
+        },
+    };
+    let recorded = record(home, stores, &peer, times, "its keys were made here");
+    settle();
+    let mut where_from = format!(
+        "The keys for the other side are in {}\nThey are secret. Hand them over on a confidential channel",
+        written.path.display()
+    );
+    if written.found {
+        where_from.insert_str(0, "An interrupted run had written its keys already. ");
+    }
+    show::out(&story(&peer, now, &where_from)?)?;
+    recorded
+}
+
+/// To standard output, once they are in use: whoever reads there takes in at once what comes.
+fn printed(
+    home: &Home,
+    stores: &Stores,
+    peer: &Peer,
+    exported: &Exported,
+    times: Times,
+    now: UnixTime,
+) -> Result<(), Failure> {
+    let peer = begin(stores, peer, exported.keys.clone(), times, now)?;
+    let recorded = record(home, stores, &peer, times, "its keys were made here");
+    settle();
+    if let Err(failure) = file::print(exported) {
+        return Err(undo(home, stores, &peer, &failure, now));
+    }
+    eprint!("{}", show::printable_lines(&story(&peer, now, "The keys for the other side were printed")?));
+    recorded
+}
+
+/// Calls off what nobody has got the keys of.
+fn undo(home: &Home, stores: &Stores, peer: &Peer, failure: &Failure, now: UnixTime) -> Failure {
+    let (name, why) = (&peer.name, failure.message());
+    let number = peer.credentials.last().map_or(0, |newest| newest.number);
+    if let Err(error) = stores.peers.end(name, Which::Number(number), Ending::Abandoned, now) {
+        return Failure::new(format!(
+            "{why}; and the rotation could not be called off ({error}): `countersign rotate {name} --abandon`"
+        ));
+    }
+    let change = Change {
+        credential: Some(CredentialId { peer: name.clone(), number }),
+        profile: Some(peer.profile),
+        detail: Some("its keys could not be written".to_owned()),
+        ..Change::of("rotate", "rotation-abandoned", name)
+    };
+    let unrecorded = change::record(home, &stores.local, change).err();
+    let unrecorded = unrecorded.map(|failure| format!("; {}", failure.message())).unwrap_or_default();
+    Failure::new(format!("{why}; the rotation was called off{unrecorded}"))
+}
+
+/// Puts the keys to use.
+fn begin(stores: &Stores, peer: &Peer, keys: NewKeys, times: Times, now: UnixTime) -> Result<Peer, Failure> {
+    let next = Next { keys, overlap: times.overlap(now), confirmed: false };
+    Ok(stores.peers.rotate(&peer.name, next, now)?)
+}
+
+/// Gives a running server the time to take the keys over: once the other side has them, it may send them at once and
+/// often, and each refusal would count against the limits on failures.
+fn settle() {
+    std::thread::sleep(LIVE);
+}
+
+fn record(home: &Home, stores: &Stores, peer: &Peer, times: Times, how: &str) -> Result<(), Failure> {
+    let change = Change {
+        credential: Some(newest(peer)?.id(&peer.name)),
+        profile: Some(peer.profile),
+        detail: Some(format!("{how}; {}", times.detail())),
+        ..Change::of("rotate", "rotation-started", &peer.name)
+    };
+    change::record(home, &stores.local, change)
+}
+
+/// Under `shared-secret`, and while there are keys to keep.
+fn can_keep(peer: &Peer) -> Result<(), Failure> {
+    if peer.profile != Profile::SharedSecret {
+        return Err(Failure::usage(
+            "--keep-api-keys: under the profile api-key the key is the secret, and there is nothing else to change",
+        ));
+    }
+    if peer.credentials.is_empty() {
+        return Err(Failure::usage(format!(
+            "--keep-api-keys: all credentials of {} have ended, and their keys do not come back",
+            peer.name
+        )));
+    }
+    Ok(())
+}
+
+/// Keys that were agreed with the other side, for the same directions as now.
+fn given(peer: &Peer, args: &RotateArgs) -> Result<NewKeys, Failure> {
+    let mut keys: KeyArgs = args.keys.clone();
+    if args.keep_api_keys
+        && let Some((ours, theirs)) = peer.api_keys()
+    {
+        (keys.our_key, keys.their_key) = (Some(ours.clone()), Some(theirs.clone()));
+    }
+    let keys = given_keys(peer.profile, &keys)?;
+    if keys.directions() != peer.directions() {
+        return Err(Failure::usage(format!(
+            "{} has keys for other directions now; give the same: --our-key-file if this service calls it, --their-key-file if it is called",
+            peer.name
+        )));
+    }
+    Ok(keys)
+}
+
+/// What has been done, and what is to be done.
+fn story(peer: &Peer, now: UnixTime, keys: &str) -> Result<String, Failure> {
+    let (name, new) = (&peer.name, newest(peer)?);
+    let old = peer.accepted(now).find(|one| one.number < new.number);
+    let old = old.map_or_else(String::new, |old| {
+        format!("Both are accepted. {}: {}\n", old.id(name), until(peer, old, now))
+    });
+    Ok(format!(
+        "{} is the next credential of {name} (profile {})\nfingerprint {}\n{old}{keys}.\n\
+         With Countersign there:  countersign rotate NAME --from FILE   (NAME: this service's name there)\n\
+         Has {name} used it?      countersign rotate {name} --check\n\
+         If so, end the old one:  countersign rotate {name} --finish   (it removes what is in exchange/, too)\n",
+        new.id(name),
+        peer.profile,
+        new.fingerprint,
+    ))
+}

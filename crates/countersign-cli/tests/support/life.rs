@@ -1,0 +1,101 @@
+//! Rotations as operators make them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Home, new_key, new_secret};
+
+/// `countersign rotate NAME …`; the file with the keys. They are hidden at both sides.
+#[track_caller]
+pub fn rotate(maker: &Home, name: &str, options: &[&str], taker: &Home) -> PathBuf {
+    let said = maker.run(&[&["rotate", name][..], options].concat()).ok();
+    let path = said.lines().find_map(|line| line.split_once("other side are in ")).unwrap().1;
+    let path = maker.beside("").join(path);
+    let text = std::fs::read_to_string(&path).unwrap();
+    for home in [maker, taker] {
+        hide(home, &text);
+    }
+    path
+}
+
+/// Hides what is secret in a file with keys.
+pub fn hide(home: &Home, text: &str) {
+    let api_key = text.contains("PROFILE=api-key");
+    for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+        if name.ends_with("SECRET") || (api_key && name.ends_with("API_KEY")) {
+            home.hide(value);
+        }
+    }
+}
+
+/// `countersign rotate NAME --from FILE`
+#[track_caller]
+pub fn take(home: &Home, name: &str, file: &Path, options: &[&str]) {
+    let file = file.to_str().unwrap();
+    home.run(&[&["rotate", name, "--from", file][..], options].concat()).ok();
+}
+
+/// A value of a file with keys.
+pub fn value(file: &Path, name: &str) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("no {name}")).to_owned()
+}
+
+/// The peer as `status --json` has it, whatever its exit code.
+#[track_caller]
+pub fn status(home: &Home, name: &str) -> Value {
+    let done = home.run(&["status", "--json"]);
+    let json: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
+    json["peers"].as_array().unwrap().iter().find(|peer| peer["name"] == name).unwrap().clone()
+}
+
+/// The states of a peer's live credentials, oldest first.
+pub fn states(home: &Home, name: &str) -> Vec<String> {
+    let peer = status(home, name);
+    let states = peer["credentials"].as_array().unwrap().iter();
+    states
+        .map(|one| format!("{} {}", one["id"].as_str().unwrap(), one["life"]["state"].as_str().unwrap()))
+        .collect()
+}
+
+/// Two services that know each other, each with the URL of the other.
+pub fn meet(orders: (&Home, &str), billing: (&Home, &str), profile: &str) {
+    let keys = [new_key(), new_key()];
+    let secret = new_secret();
+    for ((home, _), (other, url), name, [ours, theirs]) in [
+        (orders, billing, "billing", [&keys[0], &keys[1]]),
+        (billing, orders, "orders", [&keys[1], &keys[0]]),
+    ] {
+        let pin = other.pin();
+        let to = ["peer", "add", name, "--profile", profile, "--url", url, "--tls-pin", &pin];
+        if profile == "api-key" {
+            let files = [home.secret_file("ours", ours), home.secret_file("theirs", theirs)];
+            home.run(&[&to[..], &["--our-key-file", &files[0], "--their-key-file", &files[1]]].concat()).ok();
+        } else {
+            let file = home.secret_file("secret", &secret);
+            let keys = ["--our-key", ours, "--their-key", theirs, "--secret-file", &file];
+            home.run(&[&to[..], &keys].concat()).ok();
+        }
+    }
+}
+
+/// Two services that know each other; nobody serves.
+pub fn known(profile: &str) -> (Home, Home) {
+    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+    meet((&orders, "https://orders.example"), (&billing, "https://billing.example"), profile);
+    (orders, billing)
+}
+
+pub fn exported(home: &Home) -> Vec<String> {
+    let entries = std::fs::read_dir(home.path().join("exchange")).into_iter().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+pub fn fingerprint(home: &Home, peer: &str, number: usize) -> String {
+    let peer = status(home, peer);
+    peer["credentials"][number]["fingerprint"].as_str().unwrap().to_owned()
+}

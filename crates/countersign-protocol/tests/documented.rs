@@ -1,0 +1,122 @@
+//! `docs/errors.md` says of each problem and each reason what the code says.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_protocol::problem::Problem;
+use countersign_protocol::refusal::{Malformed, Refusal, Scope};
+use countersign_protocol::token::TokenError;
+
+const DOCUMENT: &str = include_str!("../../../docs/errors.md");
+
+/// The rows of the table under a heading, without its head: cells without spaces and backticks around them.
+fn rows(heading: &str) -> Vec<Vec<String>> {
+    let (_, section) = DOCUMENT.split_once(&format!("\n## {heading}\n")).unwrap();
+    let table = section.lines().skip_while(|line| !line.starts_with('|'));
+    let cells = |line: &str| {
+        let inner = line.trim_matches('|');
+        inner.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+    };
+    table.take_while(|line| line.starts_with('|')).skip(2).map(cells).collect()
+}
+
+fn problems() -> Vec<Problem> {
+    vec![
+        Problem::Malformed(Malformed::NoKey),
+        Problem::TwoMethods,
+        Problem::UnsupportedProtocol,
+        Problem::CredentialsRequired,
+        Problem::ChallengeRequired,
+        Problem::MissingComponent("X-Challenge"),
+        Problem::ChallengeExpired,
+        Problem::ChallengeInvalid,
+        Problem::ChallengeUsed,
+        Problem::AuthenticationFailed,
+        Problem::SessionInvalid,
+        Problem::NotFound,
+        Problem::MethodNotAllowed,
+        Problem::MethodNotForwarded,
+        Problem::RateLimited { retry_after: 3 },
+        Problem::Unavailable,
+        Problem::UpstreamUnreachable,
+        Problem::UpstreamTimeout,
+    ]
+}
+
+#[test]
+fn each_problem_type_has_its_documented_status() {
+    let documented: BTreeMap<String, String> =
+        rows("Problem types").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let ours =
+        problems().iter().map(|problem| (problem.name().to_owned(), problem.status().to_string())).collect();
+    assert_eq!(documented, ours);
+}
+
+#[test]
+fn each_problem_says_something_of_its_own_to_do() {
+    let titles: BTreeSet<&str> = problems().iter().map(Problem::title).collect();
+    assert_eq!(titles.len(), problems().len());
+    assert!(
+        titles
+            .iter()
+            .all(|title| title.split(' ').count() > 1 && title.chars().next().unwrap().is_uppercase())
+    );
+    for problem in problems() {
+        let detail = match problem {
+            Problem::Malformed(malformed) => Some(malformed.to_string()),
+            Problem::MissingComponent(_) => Some("X-Challenge is missing".to_owned()),
+            _ => None,
+        };
+        assert_eq!(problem.detail(), detail);
+    }
+}
+
+fn refusals() -> Vec<Refusal> {
+    let scopes = [Scope::Source, Scope::Key, Scope::Refused, Scope::SourceFailures, Scope::KeyFailures];
+    let limits = scopes.map(|scope| Refusal::RateLimited { retry_after: 9, scope });
+    let tokens =
+        [TokenError::Form, TokenError::Key, TokenError::Seal, TokenError::Expired].map(Refusal::Token);
+    let others = [
+        Refusal::Malformed(Malformed::NoKey),
+        Refusal::TwoMethods,
+        Refusal::UnsupportedProtocol,
+        Refusal::NoCredentials,
+        Refusal::MissingKey,
+        Refusal::MissingHeader("X-Signature"),
+        Refusal::ChallengeSent,
+        Refusal::ChallengeExpired,
+        Refusal::ChallengeForeign,
+        Refusal::ChallengeUsed,
+        Refusal::UnknownKey,
+        Refusal::CredentialRetired,
+        Refusal::CredentialRevoked,
+        Refusal::CredentialCompromised,
+        Refusal::OwnKey,
+        Refusal::WrongProfile,
+        Refusal::WrongSignature,
+        Refusal::NothingOutstanding,
+        Refusal::TokenOrphaned,
+        Refusal::TokensOff,
+        Refusal::TooManyChallenges { retry_after: 9 },
+        Refusal::ReplayLogFull,
+        Refusal::AuditUnavailable,
+        Refusal::StoreStale,
+    ];
+    limits.into_iter().chain(tokens).chain(others).collect()
+}
+
+#[test]
+fn each_reason_is_documented_with_what_it_counts_as_and_what_the_caller_is_told() {
+    let documented: BTreeMap<String, (bool, String)> = rows("Reason codes: inbound")
+        .into_iter()
+        .map(|row| (row[0].clone(), (row[1] == "yes", row[3].clone())))
+        .collect();
+    for refusal in refusals() {
+        let code = refusal.code();
+        let Some((failure, told)) = documented.get(code) else { panic!("{code} is not documented") };
+        assert_eq!(*failure, refusal.is_failure(), "{code}");
+        let told = told.split(['`', ',', ';', ' ']).next().unwrap();
+        assert_eq!(told, refusal.problem().name(), "{code}");
+    }
+}

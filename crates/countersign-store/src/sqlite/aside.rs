@@ -1,0 +1,76 @@
+//! Sealed copies of what is kept elsewhere, for an outage there: the table `aside`.
+
+use countersign_protocol::{UnixTime, lp};
+use rusqlite::{OptionalExtension as _, params};
+use zeroize::Zeroizing;
+
+use super::SqliteStore;
+use crate::{StoreError, random};
+
+/// A copy, opened.
+pub(crate) struct Aside {
+    /// When it was current.
+    pub(crate) kept: UnixTime,
+    pub(crate) plaintext: Zeroizing<Vec<u8>>,
+}
+
+impl SqliteStore {
+    /// Keeps `plaintext` under `name`, in the place of what is there. It opens under this name, for this `scope` and
+    /// with this time only.
+    pub(crate) fn put_aside(
+        &self,
+        name: &str,
+        scope: &[&[u8]],
+        kept: UnixTime,
+        plaintext: &[u8],
+    ) -> Result<(), StoreError> {
+        let kept = seconds(kept);
+        let sealed = self.keyring.aside.seal(random(), &place(name, scope, kept), plaintext);
+        self.lock()?.execute(
+            "INSERT INTO aside (name, kept, sealed) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET kept = excluded.kept, sealed = excluded.sealed",
+            params![name, kept, sealed],
+        )?;
+        Ok(())
+    }
+
+    /// What is kept under `name`, and since when. What does not open, because it was changed or is of another scope, is
+    /// as if it were not there.
+    pub(crate) fn aside(&self, name: &str, scope: &[&[u8]]) -> Result<Option<Aside>, StoreError> {
+        let row: Option<(i64, Vec<u8>)> = self
+            .lock()?
+            .query_row("SELECT kept, sealed FROM aside WHERE name = ?1", params![name], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let Some((kept, sealed)) = row else { return Ok(None) };
+        let opened = self.keyring.aside.open(&place(name, scope, kept), &sealed);
+        Ok(opened.ok().map(|plaintext| Aside { kept: UnixTime(kept.unsigned_abs()), plaintext }))
+    }
+
+    /// The names that begin like this.
+    pub(crate) fn aside_names(&self, beginning: &str) -> Result<Vec<String>, StoreError> {
+        let connection = self.lock()?;
+        let mut statement =
+            connection.prepare_cached("SELECT name FROM aside WHERE substr(name, 1, length(?1)) = ?1")?;
+        let names = statement.query_map(params![beginning], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(names)
+    }
+
+    /// Removes what is kept under `name`.
+    pub(crate) fn drop_aside(&self, name: &str) -> Result<(), StoreError> {
+        self.lock()?.execute("DELETE FROM aside WHERE name = ?1", params![name])?;
+        Ok(())
+    }
+}
+
+fn place(name: &str, scope: &[&[u8]], kept: i64) -> Vec<u8> {
+    let kept = kept.to_be_bytes();
+    let mut fields: Vec<&[u8]> = vec![b"countersign aside 1", name.as_bytes(), &kept];
+    fields.extend_from_slice(scope);
+    lp(&fields)
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,156 @@
+//! `explain`: whatever was captured, neither a secret nor a signature comes out, and what is called right is right.
+//! The command is a program and not a library, so its files are compiled into this crate too.
+
+#[path = "../../crates/countersign-cli/src/commands/explain/capture.rs"]
+mod capture;
+#[path = "../../crates/countersign-cli/src/commands/explain/judge.rs"]
+mod judge;
+#[path = "../../crates/countersign-cli/src/commands/explain/mistakes.rs"]
+mod mistakes;
+#[path = "../../crates/countersign-cli/src/commands/explain/report.rs"]
+mod report;
+#[path = "../../crates/countersign-cli/src/commands/explain/visible.rs"]
+#[allow(dead_code, reason = "the command uses all of it")]
+mod visible;
+
+use std::sync::LazyLock;
+
+use capture::Captured;
+use countersign::store::contract::{key, secret, shared_secret_peer};
+use countersign::{MemoryStore, NewKeys, NewPeer, PeerStore as _, Trust};
+use countersign_protocol::mac::MacKey;
+use countersign_protocol::wire::header::{Presented, presented};
+use countersign_protocol::{UnixTime, api_key, shared_secret};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use judge::{Context, Judgement, Verdict};
+
+use crate::input;
+
+/// So many bytes of a secret in a row must not come out.
+const PIECE: usize = 16;
+
+static STORE: LazyLock<MemoryStore> = LazyLock::new(|| {
+    let store = MemoryStore::new();
+    store.add(shared_secret_peer("billing", 1), UnixTime(1_700_000_000)).unwrap();
+    let reports = NewPeer {
+        name: "reports".parse().unwrap(),
+        url: None,
+        trust: Trust::System,
+        danger_unproven_server: false,
+        keys: NewKeys::api_key(Some(key(3)), Some(key(2))).unwrap(),
+    };
+    store.add(reports, UnixTime(1_700_000_000)).unwrap();
+    store
+});
+
+/// A captured request, and after a zero byte the challenge that was handed out.
+pub(crate) fn explain(input: &[u8]) {
+    let (request, handed_out) = input::two(input);
+    let handed_out = Some(input::text(handed_out)).filter(|text| !text.is_empty());
+    let captured = Captured::read(request);
+    if captured.notes.is_empty() && !captured.is_response {
+        agrees_with_the_server(request, &captured);
+    }
+    for name in ["billing", "reports"] {
+        let context = Context {
+            peer: &STORE.get(&name.parse().unwrap()).unwrap(),
+            others: &STORE.read_all().unwrap(),
+            lookup: STORE.lookup_key(),
+            captured: &captured,
+            handed_out: handed_out.as_deref(),
+        };
+        let judgement = context.judge();
+        let text = report::text(context.peer, &captured, &judgement);
+        let json = report::json(context.peer, &captured, &judgement).to_string();
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        for shown in [text, json] {
+            nothing_comes_out(&shown, &captured, handed_out.as_deref());
+        }
+        is_right(&judgement, name, &captured, handed_out.as_deref());
+    }
+}
+
+/// What a server takes as a signed request was captured as that.
+fn agrees_with_the_server(request: &[u8], captured: &Captured) {
+    let text = input::text(request);
+    if text.trim_start().starts_with(['{', '\u{feff}']) || text.lines().any(|line| line.starts_with("> ")) {
+        return;
+    }
+    let head = text.split("\r\n\r\n").next().unwrap().split("\n\n").next().unwrap();
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let headers: Result<HeaderMap, ()> = fields
+        .map(|(name, value)| {
+            let value = HeaderValue::from_str(value.trim_matches([' ', '\t'])).map_err(drop)?;
+            Ok((HeaderName::try_from(name).map_err(drop)?, value))
+        })
+        .collect();
+    let Ok(headers) = headers else { return };
+    if let Ok(Presented::Signed { api_key, challenge, signature, .. }) = presented(&headers) {
+        assert_eq!(captured.api_key.as_deref().unwrap(), api_key.expose());
+        assert_eq!(captured.challenge.as_deref().unwrap(), challenge.as_str());
+        assert_eq!(captured.signature.as_deref().unwrap().to_lowercase(), signature.to_hex());
+        assert_eq!(captured.refused, None);
+    }
+}
+
+/// The texts that may have been signed.
+fn messages<'a>(captured: &'a Captured, handed_out: Option<&'a str>) -> Vec<&'a str> {
+    let came = [&captured.challenge, &captured.client_challenge, &captured.signature];
+    came.into_iter().filter_map(|text| Some(text.as_ref()?.as_str())).chain(handed_out).collect()
+}
+
+fn nothing_comes_out(shown: &str, captured: &Captured, handed_out: Option<&str>) {
+    let lower = shown.to_ascii_lowercase();
+    let mut secrets = vec![secret(1).expose().to_owned(), key(3).expose().to_owned()];
+    // The store has but a hash of this one: it is recognised where it is a field.
+    let fields = captured.api_key.iter().map(|text| text.as_str()).chain(messages(captured, handed_out));
+    if fields
+        .filter(|text| Some(*text) != captured.signature.as_deref().map(String::as_str))
+        .any(|text| text == key(2).expose())
+    {
+        secrets.push(key(2).expose().to_owned());
+    }
+    for secret in &secrets {
+        let secret = secret.to_ascii_lowercase();
+        for piece in secret.as_bytes().windows(PIECE) {
+            let piece = std::str::from_utf8(piece).unwrap();
+            assert!(!lower.contains(piece), "{piece} in {shown}");
+        }
+    }
+    for message in messages(captured, handed_out) {
+        let (shared, ours) = (secret(1).expose().to_owned(), key(3).expose().to_owned());
+        for (secret, keys) in [(shared, [Some(key(1)), Some(key(101))]), (ours, [None, None])] {
+            for key in keys {
+                let key = key.as_ref().map_or("", |key| key.expose());
+                let mac = MacKey::new(secret.as_bytes()).mac(&[key.as_bytes(), message.as_bytes()]).to_hex();
+                assert!(!lower.contains(&mac), "{mac} in {shown}");
+            }
+        }
+    }
+}
+
+/// What is called right, a server would have taken for right.
+fn is_right(judgement: &Judgement, peer: &str, captured: &Captured, handed_out: Option<&str>) {
+    if judgement.verdict != Verdict::Right {
+        return;
+    }
+    let challenge = captured.challenge.as_deref().map(String::as_str).or(handed_out).unwrap();
+    let signature = captured.signature.as_deref().unwrap().to_ascii_lowercase();
+    let came = captured.api_key.as_deref().unwrap().as_str();
+    let right = if peer == "billing" {
+        let by = [key(1), key(101)].into_iter().find(|key| key.expose() == came).unwrap();
+        match challenge.parse::<shared_secret::Challenge>() {
+            Ok(challenge) => shared_secret::sign(&secret(1).mac_key(), &by, &challenge).to_hex(),
+            Err(_) => MacKey::new(secret(1).expose().as_bytes())
+                .mac(&[came.as_bytes(), challenge.as_bytes()])
+                .to_hex(),
+        }
+    } else {
+        let by = [key(2), key(3)].into_iter().find(|key| key.expose() == came).unwrap();
+        match challenge.parse::<api_key::Challenge>() {
+            Ok(challenge) => api_key::sign(&by, &challenge).to_hex(),
+            Err(_) => MacKey::new(came.as_bytes()).mac(&[challenge.as_bytes()]).to_hex(),
+        }
+    };
+    assert_eq!(signature, right);
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask mutants`: changes `countersign-protocol` in one place after the other and looks whether a test of that
+//! crate notices. Installs `cargo-mutants` into `target/tools`. What no test notices is listed in
+//! `target/mutants/mutants.out/missed.txt`; docs/testing.md says why each of these may stay.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use crate::run;
+
+pub(crate) const USAGE: &str = "cargo xtask mutants [ARGUMENTS OF cargo mutants …]";
+
+/// Installed if it is not there.
+const CARGO_MUTANTS: &str = "27.1.0";
+
+pub(crate) fn mutants(arguments: &[String]) -> Result<(), String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
+    let tools = root.join("target/tools");
+    if !tools.join("bin/cargo-mutants").is_file() {
+        let mut install = Command::new(env!("CARGO"));
+        install
+            .args(["install", "cargo-mutants", "--version", CARGO_MUTANTS, "--locked", "--root"])
+            .arg(&tools);
+        run(install.arg("--target-dir").arg(root.join("target/tools-build")))?;
+    }
+    let mut path = OsString::from(tools.join("bin"));
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let mut command = Command::new(env!("CARGO"));
+    // In a copy of the tree, which is built anew once.
+    command.args(["mutants", "--package", "countersign-protocol", "--test-package", "countersign-protocol"]);
+    command.args(["--timeout", "90", "--no-shuffle", "--output"]).arg(root.join("target/mutants"));
+    command.args(arguments);
+    // Fewer generated cases: hundreds of mutants, each with all tests.
+    run(command.current_dir(root).env("PATH", path).env("PROPTEST_CASES", "32"))
+}
