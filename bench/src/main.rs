@@ -1,4 +1,4 @@
-//! `cargo run --release -p bench [verify|authentications|sources|trail|revocation]`: what authentication costs, as ratios against the
+//! `cargo run --release -p bench [verify|authentications|sources|trail|revocation|cs1]`: what authentication costs, as ratios against the
 //! floor.
 //!
 //! The machines this runs on are noisy, so nothing is measured alone: the two sides of a ratio take turns in one
@@ -13,6 +13,7 @@
 )]
 
 mod authentications;
+mod cs1;
 mod paired;
 mod revocation;
 mod sources;
@@ -27,6 +28,10 @@ fn main() {
             "verify one signature: ratio to HMAC-SHA256 on the same bytes (median of rounds, smallest to greatest)\n"
         );
         verify::run();
+    }
+    if wanted("cs1") {
+        println!("\ncs1: ratio to one HMAC-SHA256 with a prepared key, over as many bytes\n");
+        cs1::run();
     }
     if wanted("authentications") {
         println!("\ncomplete guide-2 authentications over keep-alive loopback HTTP/1.1\n");

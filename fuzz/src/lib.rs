@@ -22,6 +22,7 @@ mod certificates;
 mod chain;
 mod challenges;
 mod config;
+mod cs1;
 mod exchange;
 mod explain;
 mod gateway;
@@ -69,7 +70,7 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 36] = [
+pub const TARGETS: [Target; 40] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
@@ -80,6 +81,10 @@ pub const TARGETS: [Target; 36] = [
     target("challenge", QUICK, challenges::form),
     target("challenge_answers", QUICK, replies::challenge_answers),
     target("config", MIDDLE, config::config),
+    target("cs1_bodies", QUICK, cs1::bodies),
+    target("cs1_challenge", QUICK, cs1::challenge),
+    target("cs1_request", QUICK, cs1::request),
+    target("cs1_response", QUICK, cs1::response),
     target("exchange", QUICK, exchange::exported),
     target("explain", SLOW, explain::explain),
     target("forwarded", QUICK, proxies::forwarded),

@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for Members {
 }
 
 /// The members, all of them strings, each known and there once at most.
-fn strings(body: &[u8], names: &[&str]) -> Option<Vec<(String, String)>> {
+pub(crate) fn strings(body: &[u8], names: &[&str]) -> Option<Vec<(String, String)>> {
     if body.len() > MAX_BODY {
         return None;
     }
@@ -55,7 +55,7 @@ fn strings(body: &[u8], names: &[&str]) -> Option<Vec<(String, String)>> {
     Some(found)
 }
 
-fn member<'a>(members: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(crate) fn member<'a>(members: &'a [(String, String)], name: &str) -> Option<&'a str> {
     members.iter().find(|(found, _)| found == name).map(|(_, text)| text.as_str())
 }
 

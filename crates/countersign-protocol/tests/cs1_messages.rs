@@ -544,6 +544,11 @@ fn a_response_to_another_request_is_none() {
     assert_eq!(verify(&elsewhere).unwrap_err(), Refusal::WrongSignature);
     let unsigned = headers(&[]);
     assert_eq!(verify(&answer_parts(&unsigned, &fields)).unwrap_err(), Refusal::SignatureForm);
+    // A request whose fields are not in the one form: the general part would write them anew.
+    let mut spaced = request.clone();
+    let input = request["signature-input"].to_str().unwrap().replacen("\" \"", "\"  \"", 1);
+    spaced.insert("signature-input", HeaderValue::try_from(input).unwrap());
+    assert_eq!(verify(&answer_parts(&spaced, &fields)).unwrap_err(), Refusal::SignatureForm);
 }
 
 #[test]

@@ -37,11 +37,16 @@ impl ResponseParts<'_> {
         out.put(&[digit(100), digit(10), digit(1)]);
     }
 
+    /// Whether the request's signature fields are in the one form that the profile has: only then is what stands in them
+    /// what RFC 9421, section 2.1.2, puts into the base.
+    fn is_signed(&self) -> bool {
+        let scanned = scan::scan(self.request.fields).ok().flatten();
+        scanned.is_some_and(|scanned| scanned.components().all(|component| component.is_ok()))
+    }
+
     /// The value of a signature field of the request, as a member of a dictionary: what stands after `cs=`.
     fn signed(&self, name: &str, out: &mut impl Sink) -> Option<()> {
-        let mut lines = self.request.fields.get_all(name).iter();
-        let (line, None) = (lines.next()?, lines.next()) else { return None };
-        out.put(line.as_bytes().strip_prefix(b"cs=")?);
+        out.put(self.request.fields.get(name)?.as_bytes().strip_prefix(b"cs=")?);
         Some(())
     }
 
@@ -81,6 +86,9 @@ pub fn verify(key: &MacKey, parts: &ResponseParts<'_>) -> Result<Verified, Refus
     else {
         return Err(Refusal::SignatureForm);
     };
+    if !parts.is_signed() {
+        return Err(Refusal::SignatureForm);
+    }
     let mut mac = key.begin();
     let covered = base(parts, &scanned, &mut mac)?;
     if let Some(name) = fields::first(&OF_RESPONSES, fields::present(&OF_RESPONSES, parts.fields) & !covered)
@@ -163,7 +171,7 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
 /// [`Refusal::Uncovered`] if a field cannot be covered; [`Refusal::SignatureForm`] if the response is signed already, or the
 /// request is not.
 pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<Instructions, Refusal> {
-    if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) {
+    if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) || !parts.is_signed() {
         return Err(Refusal::SignatureForm);
     }
     let mut mac = key.begin();
