@@ -179,7 +179,7 @@ fn handshake() {
         let effort = Effort { macs: 1, decoy: &decoy };
         let unclaimed = verify(&issuer, attempt, Holders::Live(&known), effort, NOW).expect("it is right");
         let verified = unclaimed.claim(|_| Ok(())).expect("the first");
-        let accepted = verified.accept(&Zeroizing::new([4; 32]), 600, |keys| {
+        let accepted = verified.accept(&Zeroizing::new([4; 32]), 600, |keys, _| {
             let credential = CredentialId { peer: "billing".parse().expect("a name"), number: 1 };
             let expires = NOW.plus(600);
             let claims =

@@ -46,5 +46,7 @@ pub(crate) fn length_of(field: &[u8]) -> [u8; 4] {
 /// ```
 #[must_use]
 pub fn lp(fields: &[&[u8]]) -> Vec<u8> {
-    fields.iter().fold(LengthPrefixed::default(), |encoding, field| encoding.field(field)).finish()
+    // Room for all of it at once: a growing vector would leave pieces of secrets behind.
+    let room = fields.iter().map(|field| 4 + field.len()).sum();
+    fields.iter().fold(LengthPrefixed::with_capacity(room), |encoding, field| encoding.field(field)).finish()
 }

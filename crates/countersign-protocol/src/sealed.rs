@@ -75,6 +75,14 @@ impl SealingKeys {
         self.previous = Some(std::mem::replace(&mut self.current, next));
     }
 
+    /// Erases the key before the current one if nothing that it sealed can be good any more: so long, in seconds, is
+    /// what it seals good.
+    pub(crate) fn erase_previous(&mut self, now: UnixTime, lifetime: u64) {
+        if now.since(self.current.since) >= lifetime {
+            self.previous = None;
+        }
+    }
+
     /// Seals under the current key.
     pub(crate) fn seal(&self, plaintext: &[u8], nonce: [u8; NONCE_LEN]) -> Zeroizing<String> {
         let sealed = self.current.key.seal(nonce, &self.aad(&self.current), plaintext);

@@ -135,7 +135,7 @@ impl World {
             .claim(|claim| if burned.insert(claim.id) { Ok(()) } else { Err(Refusal::ChallengeUsed) })
             .map_err(|(refusal, _)| refusal)?;
         let (now, tickets) = (self.now, &self.tickets);
-        let accepted = verified.accept(&Zeroizing::new(self.random.bytes()), 600, |keys| {
+        let accepted = verified.accept(&Zeroizing::new(self.random.bytes()), 600, |keys, _| {
             let credential = CredentialId { peer: "billing".parse().unwrap(), number: 1 };
             let expires = now.plus(600);
             let claims =
@@ -257,7 +257,7 @@ fn no_member_can_be_changed_on_the_way_to_the_client() {
     assert_eq!(time.unwrap_err(), "challenge-foreign", "the client's clock is what the server said");
     let changes: [(&str, Value, &str); 6] = [
         ("ephemeral", b64(&[9; 32]), "ServerImpostor"),
-        ("ticket", "cst.AAAA".into(), "ServerImpostor"),
+        ("ticket", format!("cst.{}", "A".repeat(64)).into(), "ServerImpostor"),
         ("expiresIn", 599.into(), "ServerImpostor"),
         ("serverProof", b64(&[0; 32]), "ServerImpostor"),
         ("serverProof", Value::Null, "ServerUnproven"),
@@ -271,7 +271,8 @@ fn no_member_can_be_changed_on_the_way_to_the_client() {
         });
         assert_eq!(refused.unwrap_err(), expected, "{member}");
     }
-    let forms: [(&str, Value, &str); 6] = [
+    let forms: [(&str, Value, &str); 7] = [
+        ("ticket", "cst.AAAA".into(), "TokenForm"),
         ("ticket", "csb.AAAA".into(), "TokenForm"),
         ("ticket", "cst.\n".into(), "TokenForm"),
         ("ticket", "cst.A".repeat(300).into(), "TokenForm"),

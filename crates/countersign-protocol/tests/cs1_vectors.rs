@@ -93,7 +93,7 @@ fn both_roles_make_every_message_of_a_handshake_and_the_same_keys() {
         let mut sealed = None;
         let seconds = u32::try_from(case.number("expiresIn")).unwrap();
         let accepted = verified
-            .accept(&Zeroizing::new(case.array("server_private_hex")), seconds, |keys| {
+            .accept(&Zeroizing::new(case.array("server_private_hex")), seconds, |keys, _| {
                 sealed = Some(keys);
                 Zeroizing::new(format!("cst.{}", case.text("ticket")))
             })

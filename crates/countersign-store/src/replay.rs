@@ -83,8 +83,8 @@ impl ReplayLog {
         }
     }
 
-    /// Claims `id`, atomically: of many callers exactly one gets `Ok`. One id must always come with the same
-    /// `expires`.
+    /// Claims `id`, atomically: of many callers exactly one gets `Ok`. It is remembered until the first `expires` that it
+    /// came with; with a later one it can be claimed again from then on.
     ///
     /// # Errors
     /// [`ClaimError::Used`], [`ClaimError::Full`], [`ClaimError::Expired`].
@@ -99,8 +99,8 @@ impl ReplayLog {
         if slot < shard.latest.0 / WIDTH {
             return Err(ClaimError::Expired);
         }
-        let generation = shard.generation(slot);
-        if generation.ids.has(id, hash) {
+        // In whichever generation: whoever signs one nonce twice may give it two ends.
+        if shard.generations.iter().any(|generation| generation.ids.has(id, hash)) {
             return Err(ClaimError::Used);
         }
         // Counted first, so that the log never holds more than it may.
@@ -110,7 +110,7 @@ impl ReplayLog {
         if counted.is_err() {
             return Err(ClaimError::Full);
         }
-        generation.ids.put(id, &self.hasher);
+        shard.generation(slot).ids.put(id, &self.hasher);
         Ok(())
     }
 
@@ -267,6 +267,15 @@ mod tests {
             claims.into_iter().map(|claim| claim.join().unwrap()).sum()
         });
         assert_eq!(wins, 1);
+    }
+
+    #[test]
+    fn a_live_claim_is_not_taken_again_with_another_end() {
+        let log = ReplayLog::new(10);
+        assert_eq!(log.claim(7, UnixTime(100), UnixTime(70)), Ok(()));
+        for expires in [70, 99, 131, 200, 10_000] {
+            assert_eq!(log.claim(7, UnixTime(expires), UnixTime(70)), Err(ClaimError::Used), "{expires}");
+        }
     }
 
     #[test]

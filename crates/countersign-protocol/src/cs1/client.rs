@@ -21,10 +21,11 @@ use zeroize::Zeroizing;
 use super::challenge::Challenge;
 use super::ephemeral::Ephemeral;
 use super::keys::{PairKeys, SessionKeys};
-use super::transcript::{Binding, Exporter, Hello, client_proof};
+use super::transcript::{Binding, Exporter, Hello, Transcript, client_proof};
 use super::{server, ticket};
 use crate::UnixTime;
 use crate::identity::ApiKey;
+use crate::mac::Tag;
 use crate::secret::SharedSecret;
 use crate::wire::reply::{self, ReplyError};
 use crate::wire::{self, Incoming, Outgoing, cs1 as body};
@@ -107,7 +108,7 @@ impl<'a> AwaitChallenge<'a> {
         let proof = credential.keys.client_proof.mac(&client_proof(&transcript));
         let request = Outgoing::post(wire::VERIFY_CHALLENGE, &body::proof(&hello, &challenge, &proof));
         let time = challenge.time();
-        Ok((request, AwaitProof { credential, ephemeral, transcript, proof: *proof.as_bytes(), time }))
+        Ok((request, AwaitProof { credential, ephemeral, transcript, proof, time }))
     }
 }
 
@@ -116,8 +117,8 @@ impl<'a> AwaitChallenge<'a> {
 pub struct AwaitProof<'a> {
     credential: &'a Credential,
     ephemeral: Ephemeral,
-    transcript: Vec<u8>,
-    proof: [u8; 32],
+    transcript: Transcript,
+    proof: Tag,
     time: UnixTime,
 }
 

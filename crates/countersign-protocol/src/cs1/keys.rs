@@ -3,12 +3,12 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::transcript::Exporter;
+use super::transcript::{Exporter, Transcript};
 use crate::candidates::Candidate;
 use crate::hkdf::Prk;
 use crate::identity::ApiKey;
 use crate::lp;
-use crate::mac::MacKey;
+use crate::mac::{MacKey, Tag};
 use crate::secret::SharedSecret;
 
 /// The keys of one direction of a pair (section 2): of calls from the service with the API key C to the one with the API
@@ -65,12 +65,13 @@ impl SessionKeys {
     pub(super) fn derive(
         agreement: &Zeroizing<[u8; 32]>,
         shared: &Zeroizing<[u8; 32]>,
-        transcript: &[u8],
-        proof: &[u8; 32],
+        transcript: &Transcript,
+        proof: &Tag,
         share: &[u8; 32],
     ) -> Self {
         let secret = Prk::extract(agreement.as_slice(), shared.as_slice());
-        let hash = Sha256::new().chain_update(transcript).chain_update(lp(&[proof, share])).finalize();
+        let spoken = lp(&[proof.as_bytes(), share]);
+        let hash = Sha256::new().chain_update(transcript.as_bytes()).chain_update(spoken).finalize();
         let info = |purpose: &[u8]| lp(&[purpose, hash.as_slice()]);
         Self {
             client_to_server: secret.expand(&info(b"c2s")),

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::challenge::{Challenge, Issuer};
 use super::ephemeral::Ephemeral;
 use super::keys::{PairKeys, SessionKeys};
-use super::transcript::{Binding, Exporter, Hello, client_proof, server_proof};
+use super::transcript::{Binding, Exporter, Hello, Transcript, client_proof, server_proof};
 use super::{MAX_TICKET_LIFETIME, ticket};
 use crate::UnixTime;
 use crate::candidates::find;
@@ -59,8 +59,8 @@ pub struct Unclaimed<'a, C> {
 #[derive(Debug)]
 struct Proved<'a, C> {
     holder: &'a C,
-    transcript: Vec<u8>,
-    proof: [u8; 32],
+    transcript: Transcript,
+    proof: Tag,
     share: [u8; 32],
 }
 
@@ -98,7 +98,7 @@ pub fn verify<'a, C: Pair>(
         return Err(Refusal::WrongBinding);
     }
     let claim = ClaimId { id: challenge.id(), expires: issuer.burned_until(issued) };
-    let proved = Proved { holder, transcript, proof: *proof.as_bytes(), share: hello.share };
+    let proved = Proved { holder, transcript, proof: *proof, share: hello.share };
     Ok(Unclaimed { proved, claim })
 }
 
@@ -138,8 +138,9 @@ impl<'a, C: Pair> Verified<'a, C> {
         self.0.holder
     }
 
-    /// Agrees on the session's keys, has them sealed into a ticket for `seconds`, and proves ourselves. `ephemeral` are
-    /// 32 random bytes; the keys are gone when this returns.
+    /// Agrees on the session's keys, has them sealed into a ticket, and proves ourselves. `ephemeral` are 32 random bytes;
+    /// the keys are gone when this returns. `seal` is told for how many seconds: `seconds`, and not beyond
+    /// [`MAX_TICKET_LIFETIME`].
     ///
     /// # Errors
     /// [`Refusal::ZeroShare`]. The challenge stays burned.
@@ -147,7 +148,7 @@ impl<'a, C: Pair> Verified<'a, C> {
         self,
         ephemeral: &Zeroizing<[u8; 32]>,
         seconds: u32,
-        seal: impl FnOnce(SessionKeys) -> Zeroizing<String>,
+        seal: impl FnOnce(SessionKeys, u32) -> Zeroizing<String>,
     ) -> Result<Accepted, Refusal> {
         let Proved { holder, transcript, proof, share: client } = self.0;
         let seconds = seconds.clamp(1, MAX_TICKET_LIFETIME);
@@ -155,7 +156,8 @@ impl<'a, C: Pair> Verified<'a, C> {
         let share = ephemeral.share();
         let shared = ephemeral.agree(&client).map_err(|_| Refusal::ZeroShare)?;
         let keys = holder.keys();
-        let ticket = seal(SessionKeys::derive(&keys.agreement, &shared, &transcript, &proof, &share));
+        let ticket =
+            seal(SessionKeys::derive(&keys.agreement, &shared, &transcript, &proof, &share), seconds);
         let bare = ticket.strip_prefix(ticket::PREFIX).unwrap_or(&ticket);
         let proof = keys.server_proof.mac(&[&server_proof(&transcript, &proof, &share, bare, seconds)]);
         Ok(Accepted { share, ticket, seconds, proof })
@@ -165,8 +167,8 @@ impl<'a, C: Pair> Verified<'a, C> {
 /// Whether this is the server's proof for what the client has said and heard.
 pub(super) fn is_proof(
     keys: &PairKeys,
-    transcript: &[u8],
-    proof: &[u8; 32],
+    transcript: &Transcript,
+    proof: &Tag,
     share: &[u8; 32],
     ticket: &str,
     seconds: u32,

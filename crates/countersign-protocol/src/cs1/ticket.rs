@@ -4,16 +4,27 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::MAX_TICKET_LIFETIME;
 use super::keys::SessionKeys;
-use super::transcript::Binding;
+use super::transcript::{Binding, Exporter};
 use crate::aead::NONCE_LEN;
 use crate::identity::{CredentialId, ServiceName};
+use crate::refusal::Refusal;
 use crate::sealed::{Fields, Purpose, SealingKeys};
 use crate::token::TokenError;
 use crate::{UnixTime, lp};
 
 /// What every ticket begins with where it is sent. In MACs it stands without it.
 pub const PREFIX: &str = "cst.";
+
+/// `cst.` and 48 to 1020 characters of base64url (CS-7).
+#[must_use]
+pub fn is_ticket(text: &str) -> bool {
+    text.strip_prefix(PREFIX).is_some_and(|bare| {
+        (48..=1020).contains(&bare.len())
+            && bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    })
+}
 
 const PURPOSE: Purpose = Purpose { label: "ticket", prefix: PREFIX };
 
@@ -32,6 +43,20 @@ pub struct Claims {
     pub expires: UnixTime,
     /// What its requests are bound to.
     pub binding: Binding,
+}
+
+impl Claims {
+    /// The keys of requests and responses on a connection: as the binding says (CS-32).
+    ///
+    /// # Errors
+    /// [`Refusal::WrongBinding`] if the session is bound to its TLS connection, and this one gives no exporter.
+    pub fn keys_on(&self, exporter: Option<&Exporter>) -> Result<SessionKeys, Refusal> {
+        match (self.binding, exporter) {
+            (Binding::None, _) => Ok(self.keys.clone()),
+            (Binding::TlsExporter, Some(exporter)) => Ok(self.keys.on_connection(exporter)),
+            (Binding::TlsExporter, None) => Err(Refusal::WrongBinding),
+        }
+    }
 }
 
 /// The keys that seal and open one server's tickets: the current one and the one before.
@@ -53,6 +78,12 @@ impl TicketKeys {
     /// Makes a new current key; the old one goes on opening.
     pub fn rotate(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
         self.0.rotate(random, now);
+    }
+
+    /// Erases the key before the current one, once the last ticket that it made has expired (CS-20): forward secrecy
+    /// begins with that. To be called now and then.
+    pub fn tidy(&mut self, now: UnixTime) {
+        self.0.erase_previous(now, u64::from(MAX_TICKET_LIFETIME));
     }
 
     /// Seals under the current key.
@@ -79,7 +110,8 @@ impl TicketKeys {
     pub fn open(&self, ticket: &str, now: UnixTime) -> Result<Claims, TokenError> {
         let plaintext = self.0.open(ticket)?;
         let claims = read(&plaintext).ok_or(TokenError::Seal)?;
-        if now >= claims.expires { Err(TokenError::Expired) } else { Ok(claims) }
+        let lives = claims.expires.since(claims.issued) <= u64::from(MAX_TICKET_LIFETIME);
+        if now >= claims.expires || !lives { Err(TokenError::Expired) } else { Ok(claims) }
     }
 }
 

@@ -1,8 +1,11 @@
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::challenge::Challenge;
 use crate::LengthPrefixed;
 use crate::identity::ApiKey;
+use crate::mac::Tag;
 
 /// What the handshake and the requests after it are bound to (section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,34 +82,52 @@ impl Hello {
             .field(self.binding.as_str().as_bytes())
     }
 
-    /// T: all that was said before the client's proof. `exporter` counts only if the binding asks for it.
-    pub(super) fn transcript(&self, exporter: Option<&Exporter>, challenge: &Challenge) -> Vec<u8> {
+    /// [`Transcript`]: all that was said before the client's proof. `exporter` counts only if the binding asks for it.
+    pub(super) fn transcript(&self, exporter: Option<&Exporter>, challenge: &Challenge) -> Transcript {
         let exporter = match self.binding {
             Binding::None => &[][..],
             Binding::TlsExporter => exporter.map(Exporter::as_bytes).unwrap_or_default(),
         };
         let encoding = LengthPrefixed::with_capacity(640).field(b"countersign/1 cs1");
-        self.encode(encoding).field(exporter).field(challenge.as_str().as_bytes()).finish()
+        Transcript(Zeroizing::new(
+            self.encode(encoding).field(exporter).field(challenge.as_str().as_bytes()).finish(),
+        ))
+    }
+}
+
+/// T. The exporter can be in it, so it is redacted and zeroised.
+#[derive(Clone)]
+pub(super) struct Transcript(Zeroizing<Vec<u8>>);
+
+impl Transcript {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Transcript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transcript(…)")
     }
 }
 
 /// `LP("CP") ‖ T`: under it the client proves itself.
-pub(super) fn client_proof(transcript: &[u8]) -> [&[u8]; 2] {
-    [b"\0\0\0\x02CP", transcript]
+pub(super) fn client_proof(transcript: &Transcript) -> [&[u8]; 2] {
+    [b"\0\0\0\x02CP", transcript.as_bytes()]
 }
 
 /// `LP("SP") ‖ T ‖ LP(CP) ‖ LP(se) ‖ LP(ticket) ‖ u32be(seconds)`: under it the server does.
 pub(super) fn server_proof(
-    transcript: &[u8],
-    proof: &[u8; 32],
+    transcript: &Transcript,
+    proof: &Tag,
     share: &[u8; 32],
     ticket: &str,
     seconds: u32,
 ) -> Vec<u8> {
-    LengthPrefixed::with_capacity(transcript.len() + 640)
+    LengthPrefixed::with_capacity(transcript.as_bytes().len() + 1280)
         .field(b"SP")
-        .raw(transcript)
-        .field(proof)
+        .raw(transcript.as_bytes())
+        .field(proof.as_bytes())
         .field(share)
         .field(ticket.as_bytes())
         .raw(&seconds.to_be_bytes())

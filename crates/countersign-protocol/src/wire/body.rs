@@ -1,7 +1,6 @@
 //! Request bodies of the two endpoints. Reading is strict: one JSON object (RFC 8259) of at most 4096 bytes
 //! with known members, each once and of its type.
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -122,34 +121,42 @@ pub fn read_verify(body: &[u8]) -> Result<Verify, Refusal> {
     Ok(Verify { api_key, signature, challenge })
 }
 
-pub(super) fn strict<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+fn strict<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    // A client of another protocol deserves a better word than "unknown member".
+    parse(body).map_err(|malformed| match protocol(body) {
+        Some(_) => Refusal::UnsupportedProtocol,
+        None => malformed.into(),
+    })
+}
+
+/// One JSON object with the members of `T`, each once, and nothing else.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
     if body.len() > MAX_BODY {
-        return Err(Malformed::BodyTooLarge.into());
+        return Err(Malformed::BodyTooLarge);
     }
     let text = std::str::from_utf8(body).map_err(|_| Malformed::BodyNotUtf8)?;
     // serde would read a struct from an array as well.
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
-        return Err(Malformed::BodyNotAnObject.into());
+        return Err(Malformed::BodyNotAnObject);
     }
     serde_json::from_str(text).map_err(|error| {
-        if has_protocol(text) {
-            return Refusal::UnsupportedProtocol;
-        }
         // serde_json's own message repeats pieces of the body, and a secret can be among them.
         let (line, column) = (error.line(), error.column());
         match error.classify() {
-            serde_json::error::Category::Data => Malformed::BodyMembers { line, column }.into(),
-            _ => Malformed::BodySyntax { line, column }.into(),
+            serde_json::error::Category::Data => Malformed::BodyMembers { line, column },
+            _ => Malformed::BodySyntax { line, column },
         }
     })
 }
 
-/// Whether the body names a protocol: a client of a later version deserves a better word than "unknown member".
-fn has_protocol(text: &str) -> bool {
+/// What the member `protocol` of a body holds, if it is an object and has one. Nothing else of it is kept.
+pub(super) fn protocol(body: &[u8]) -> Option<serde_json::Value> {
     #[derive(Deserialize)]
     struct Named {
-        #[serde(rename = "protocol")]
-        _protocol: IgnoredAny,
+        protocol: serde_json::Value,
     }
-    serde_json::from_str::<Named>(text).is_ok()
+    if body.len() > MAX_BODY || !body.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(body).ok().map(|named: Named| named.protocol)
 }

@@ -5,16 +5,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::Incoming;
-use super::body::strict;
+use super::body::{parse, protocol};
 use super::reply::{ReplyError, object};
+use crate::cs1::ticket::is_ticket;
 use crate::cs1::{Binding, Challenge, Hello, MAX_TICKET_LIFETIME, server};
 use crate::mac::Tag;
 use crate::refusal::{Malformed, Refusal};
 
 /// What `protocol` says.
 pub const PROTOCOL: &str = "cs1";
-/// No ticket of ours is longer, and a client keeps no longer one.
-const MAX_TICKET: usize = 1024;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +102,14 @@ pub fn read_hello(body: &[u8]) -> Result<Hello, Refusal> {
     strict::<HelloIn>(body)?.check()
 }
 
+/// Strictly, and of another protocol it is said that it is one.
+fn strict<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    parse(body).map_err(|malformed| match protocol(body) {
+        Some(other) if other != PROTOCOL => Refusal::UnsupportedProtocol,
+        _ => malformed.into(),
+    })
+}
+
 /// M3 as it came in.
 #[derive(Debug)]
 pub struct Proof {
@@ -176,9 +183,7 @@ pub(crate) fn accepted(answer: &Incoming<'_>) -> Result<Accepted, ReplyError> {
         return Err(ReplyError::NotAuthenticated);
     }
     let proof = read.server_proof.ok_or(ReplyError::ServerUnproven)?;
-    let is_ticket = read.ticket.len() <= MAX_TICKET
-        && read.ticket.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if !is_ticket || !(1..=MAX_TICKET_LIFETIME).contains(&read.expires_in) {
+    if !is_ticket(&read.ticket) || !(1..=MAX_TICKET_LIFETIME).contains(&read.expires_in) {
         return Err(ReplyError::TokenForm);
     }
     Ok(Accepted {
