@@ -1,6 +1,7 @@
 //! Component identifiers: which part of a message a line of the signature base is about.
 
 use std::fmt;
+use std::mem::discriminant;
 
 use http::HeaderName;
 use sfv::{BareItem, Item, ItemSerializer, KeyRef, Parameters, StringRef};
@@ -201,9 +202,12 @@ impl Component {
         self.with(Parameter::Req)
     }
 
+    /// A parameter stands once: one of the same name is replaced.
     fn with(mut self, parameter: Parameter) -> Self {
-        if !self.parameters.contains(&parameter) {
-            self.parameters.push(parameter);
+        let name = discriminant(&parameter);
+        match self.parameters.iter_mut().find(|one| discriminant(*one) == name) {
+            Some(place) => *place = parameter,
+            None => self.parameters.push(parameter),
         }
         self
     }
