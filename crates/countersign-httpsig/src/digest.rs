@@ -1,13 +1,13 @@
 //! Digest fields (RFC 9530): `Content-Digest` and `Repr-Digest`, and what is asked for with `Want-…`.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sfv::{BareItem, ListEntry};
+use sfv::{BareItem, Item, ListEntry};
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
 use crate::error::{DigestError, FormError};
 use crate::sign::line;
-use crate::verify::dictionary;
+use crate::verify::{dictionary, once};
 
 /// The field `Content-Digest` (RFC 9530, section 2).
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
@@ -101,6 +101,26 @@ pub fn digest_value(algorithm: DigestAlgorithm, content: &[u8]) -> Result<Header
     value.map_err(|_| FormError::Digest)
 }
 
+/// The digest that a field claims under this algorithm; `None` if it has none. Others are not looked at.
+///
+/// # Errors
+/// The field has not its form, the algorithm stands twice, or its digest is not one.
+pub fn claimed_digest(
+    fields: &HeaderMap,
+    name: &HeaderName,
+    algorithm: DigestAlgorithm,
+) -> Result<Option<Vec<u8>>, FormError> {
+    match once(fields, name, algorithm.as_str())? {
+        None => Ok(None),
+        Some(ListEntry::Item(Item { bare_item: BareItem::ByteSequence(digest), .. }))
+            if digest.len() == Hasher::new(algorithm).finish().len() =>
+        {
+            Ok(Some(digest))
+        }
+        Some(_) => Err(FormError::Digest),
+    }
+}
+
 /// Digests that a message claims, of the algorithms that are known here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digests(Vec<(DigestAlgorithm, Vec<u8>)>);
@@ -109,18 +129,13 @@ impl Digests {
     /// Reads a digest field. Algorithms that are not known, or broken (md5, sha, …), are passed over.
     ///
     /// # Errors
-    /// The field has not its form, or has no algorithm that counts.
+    /// The field has not its form, has an algorithm that counts twice, or has none.
     pub fn read(fields: &HeaderMap, name: &HeaderName) -> Result<Self, DigestError> {
-        let members = dictionary(fields, name)?;
         let mut digests = Vec::new();
         for algorithm in DigestAlgorithm::ALL {
-            let Some(entry) = members.get(algorithm.as_str()) else { continue };
-            let ListEntry::Item(item) = entry else { return Err(FormError::Digest.into()) };
-            let BareItem::ByteSequence(bytes) = &item.bare_item else { return Err(FormError::Digest.into()) };
-            if bytes.len() != Hasher::new(algorithm).finish().len() {
-                return Err(FormError::Digest.into());
+            if let Some(digest) = claimed_digest(fields, name, algorithm)? {
+                digests.push((algorithm, digest));
             }
-            digests.push((algorithm, bytes.clone()));
         }
         if digests.is_empty() { Err(DigestError::NoAlgorithm) } else { Ok(Self(digests)) }
     }

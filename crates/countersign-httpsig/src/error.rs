@@ -23,9 +23,18 @@ pub enum FormError {
     /// The same component twice.
     #[error("a component is covered twice")]
     Twice,
-    /// A signature parameter with a value of the wrong kind.
-    #[error("a signature parameter (created, expires, nonce, alg, keyid, tag) has the wrong kind of value")]
+    /// More components than a signature may cover ([`MAX_COMPONENTS`](crate::MAX_COMPONENTS)).
+    #[error("a signature covers more than 64 components")]
+    TooMany,
+    /// A signature parameter with a value of the wrong kind, or a time before 1970.
+    #[error(
+        "a signature parameter (created, expires, nonce, alg, keyid, tag) has the wrong kind of value, or is a time \
+         before 1970"
+    )]
     SignatureParameter,
+    /// A label or an algorithm twice. Structured fields let the last one win; who reads the first would see another.
+    #[error("a label or an algorithm stands twice in one field")]
+    Repeated,
     /// One of `Signature-Input` and `Signature` without the other.
     #[error("Signature-Input and Signature do not have the same labels")]
     Labels,
@@ -71,6 +80,9 @@ pub enum SignError {
     /// The label is not a key of a dictionary (RFC 9651, section 3.1.2).
     #[error("a label begins with a-z or `*` and has only a-z, 0-9, `_`, `-`, `.` and `*`")]
     Label,
+    /// The message carries a signature with this label already.
+    #[error("the message has a signature with this label already")]
+    LabelTaken,
     /// The `alg` parameter is not that of the key.
     #[error("the signature parameter `alg` names another algorithm than that of the key")]
     Algorithm,

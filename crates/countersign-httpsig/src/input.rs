@@ -14,16 +14,22 @@ pub struct SignatureInput {
     parameters: Parameters,
 }
 
+/// How many components a signature may cover. Every one is compared with all before it, and is work for the verifier.
+pub const MAX_COMPONENTS: usize = 64;
+
 impl SignatureInput {
     /// A signature over these components, without parameters.
     ///
     /// # Errors
-    /// A component twice, or one with parameters that do not go together.
+    /// A component twice, one with parameters that do not go together, or more than [`MAX_COMPONENTS`].
     pub fn new(components: impl IntoIterator<Item = Component>) -> Result<Self, FormError> {
         Self::checked(components.into_iter().collect(), Parameters::new())
     }
 
     fn checked(components: Vec<Component>, parameters: Parameters) -> Result<Self, FormError> {
+        if components.len() > MAX_COMPONENTS {
+            return Err(FormError::TooMany);
+        }
         for (index, component) in components.iter().enumerate() {
             component.check()?;
             if components.iter().take(index).any(|earlier| earlier == component) {
@@ -38,7 +44,7 @@ impl SignatureInput {
     fn check_parameters(&self) -> Result<(), FormError> {
         for (key, value) in &self.parameters {
             let fits = match key.as_str() {
-                "created" | "expires" => value.as_integer().is_some(),
+                "created" | "expires" => value.as_integer().is_some_and(|seconds| i64::from(seconds) >= 0),
                 "nonce" | "alg" | "keyid" | "tag" => value.as_string().is_some(),
                 _ => true,
             };
@@ -52,6 +58,10 @@ impl SignatureInput {
     /// Reads a member of `Signature-Input`.
     pub(crate) fn read(entry: &ListEntry) -> Result<Self, FormError> {
         let ListEntry::InnerList(list) = entry else { return Err(FormError::NotStructured) };
+        // Before anything is made of them.
+        if list.items.len() > MAX_COMPONENTS {
+            return Err(FormError::TooMany);
+        }
         let components = list.items.iter().map(Component::read).collect::<Result<_, _>>()?;
         Self::checked(components, list.params.clone())
     }
@@ -128,13 +138,13 @@ impl SignatureInput {
         self.components.contains(component)
     }
 
-    /// `created`; `None` if it is absent or before 1970.
+    /// `created`; `None` if it is absent.
     #[must_use]
     pub fn get_created(&self) -> Option<u64> {
         self.seconds("created")
     }
 
-    /// `expires`; `None` if it is absent or before 1970.
+    /// `expires`; `None` if it is absent.
     #[must_use]
     pub fn get_expires(&self) -> Option<u64> {
         self.seconds("expires")

@@ -9,6 +9,7 @@ use crate::fields::FieldTypes;
 use crate::input::SignatureInput;
 use crate::key::SigningKey;
 use crate::message::Message;
+use crate::verify::dictionary;
 
 /// The field `Signature-Input` (RFC 9421, section 4.1).
 pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
@@ -57,7 +58,8 @@ impl Instructions {
 /// ```
 ///
 /// # Errors
-/// A component that the message does not have; a label that is none; `alg` of another key.
+/// A component that the message does not have; a label that is none, or that the message has already; `alg` of another
+/// key.
 pub fn sign(
     message: &Message<'_>,
     label: &str,
@@ -68,6 +70,12 @@ pub fn sign(
     let label = KeyRef::from_str(label).map_err(|_| SignError::Label)?;
     if input.get_alg().is_some_and(|alg| alg != key.algorithm()) {
         return Err(SignError::Algorithm);
+    }
+    let (fields, _) = message.fields();
+    for name in [SIGNATURE_INPUT, SIGNATURE] {
+        if dictionary(fields, &name).map_err(BaseError::from)?.contains_key(label.as_str()) {
+            return Err(SignError::LabelTaken);
+        }
     }
     let base = signature_base(message, input, types)?;
     let signature = key.sign(base.as_bytes());

@@ -1,7 +1,10 @@
 //! Reading signatures, and verifying one.
 
+use std::convert::Infallible;
+
 use http::{HeaderMap, HeaderName};
-use sfv::{BareItem, Dictionary, ListEntry, Parser};
+use sfv::visitor::{DictionaryVisitor, EntryVisitor, Ignored};
+use sfv::{BareItem, Dictionary, Item, KeyRef, ListEntry, Parser};
 
 use crate::base::signature_base;
 use crate::component::Component;
@@ -44,41 +47,96 @@ impl<'a> Verified<'a> {
     }
 }
 
+impl Claimed {
+    fn read(label: &str, input: &ListEntry, signature: ListEntry) -> Result<Self, FormError> {
+        let input = SignatureInput::read(input)?;
+        match signature {
+            ListEntry::Item(Item { bare_item: BareItem::ByteSequence(signature), .. }) => {
+                Ok(Self { label: label.to_owned(), input, signature })
+            }
+            _ => Err(FormError::Signature),
+        }
+    }
+}
+
+/// The signature with this label; `None` if there is none. Others may stand beside it, and are not looked at.
+///
+/// # Errors
+/// A field has not its form; the label stands twice in one of the two fields, or in one only.
+pub fn signature(fields: &HeaderMap, label: &str) -> Result<Option<Claimed>, FormError> {
+    match (once(fields, &SIGNATURE_INPUT, label)?, once(fields, &SIGNATURE, label)?) {
+        (None, None) => Ok(None),
+        (Some(input), Some(signature)) => Claimed::read(label, &input, signature).map(Some),
+        _ => Err(FormError::Labels),
+    }
+}
+
 /// All signatures in these fields, in the order of `Signature-Input`.
 ///
 /// # Errors
-/// A field has not its form, or a label stands in one of the two fields only.
+/// A field has not its form; a label stands twice in one of the two fields, or in one only.
 pub fn signatures(fields: &HeaderMap) -> Result<Vec<Claimed>, FormError> {
     let inputs = dictionary(fields, &SIGNATURE_INPUT)?;
     let mut signatures = dictionary(fields, &SIGNATURE)?;
     if inputs.len() != signatures.len() {
         return Err(FormError::Labels);
     }
+    for (name, members) in [(&SIGNATURE_INPUT, &inputs), (&SIGNATURE, &signatures)] {
+        if keys(&text(fields, name)?)?.len() != members.len() {
+            return Err(FormError::Repeated);
+        }
+    }
     inputs
         .iter()
-        .map(|(label, entry)| {
-            let input = SignatureInput::read(entry)?;
+        .map(|(label, input)| {
             let signature = signatures.swap_remove(label.as_str()).ok_or(FormError::Labels)?;
-            match signature {
-                ListEntry::Item(item) => match item.bare_item {
-                    BareItem::ByteSequence(signature) => {
-                        Ok(Claimed { label: label.as_str().to_owned(), input, signature })
-                    }
-                    _ => Err(FormError::Signature),
-                },
-                ListEntry::InnerList(_) => Err(FormError::Signature),
-            }
+            Claimed::read(label.as_str(), input, signature)
         })
         .collect()
 }
 
+/// A member of a dictionary that must not stand there twice.
+pub(crate) fn once(fields: &HeaderMap, name: &HeaderName, key: &str) -> Result<Option<ListEntry>, FormError> {
+    let text = text(fields, name)?;
+    if keys(&text)?.into_iter().filter(|one| *one == key).count() > 1 {
+        return Err(FormError::Repeated);
+    }
+    Ok(parse(&text)?.swap_remove(key))
+}
+
 pub(crate) fn dictionary(fields: &HeaderMap, name: &HeaderName) -> Result<Dictionary, FormError> {
+    parse(&text(fields, name)?)
+}
+
+fn text(fields: &HeaderMap, name: &HeaderName) -> Result<String, FormError> {
     let mut text = String::new();
     combined(fields, name, &mut text).map_err(|_| FormError::NotStructured)?;
-    if text.is_empty() {
-        return Ok(Dictionary::new());
+    Ok(text)
+}
+
+fn parse(text: &str) -> Result<Dictionary, FormError> {
+    Parser::new(text).parse().map_err(|_| FormError::NotStructured)
+}
+
+/// The keys of a dictionary, as often as they stand there: what is parsed has the last of two, and does not tell.
+fn keys(text: &str) -> Result<Vec<&str>, FormError> {
+    Parser::new(text).parse_dictionary_with_visitor(Keys(Vec::new())).map_err(|_| FormError::NotStructured)
+}
+
+struct Keys<'a>(Vec<&'a str>);
+
+impl<'a> DictionaryVisitor<'a> for Keys<'a> {
+    type Out = Vec<&'a str>;
+    type Error = Infallible;
+
+    fn entry(&mut self, key: &'a KeyRef) -> Result<impl EntryVisitor<'a>, Infallible> {
+        self.0.push(key.as_str());
+        Ok(Ignored)
     }
-    Parser::new(&text).parse().map_err(|_| FormError::NotStructured)
+
+    fn finish(self) -> Result<Self::Out, Infallible> {
+        Ok(self.0)
+    }
 }
 
 /// Verifies one signature of a message (RFC 9421, section 3.2) with the key that the caller has chosen. Times, nonces

@@ -278,8 +278,8 @@ fn parameters_that_are_not_known_are_part_of_what_is_signed() {
     let claimed = signatures(&base).unwrap();
     let one = claimed.first().unwrap();
     assert_eq!(one.input.parameter_names().collect::<Vec<_>>(), ["x", "keyid", "y"]);
-    let signed = sign(&request(&base), "a", &one.input, &key, &types).unwrap();
-    assert_eq!(signed.signature_input, "a=(\"date\");x=1;keyid=\"k\";y");
+    let signed = sign(&request(&base), "b", &one.input, &key, &types).unwrap();
+    assert_eq!(signed.signature_input, "b=(\"date\");x=1;keyid=\"k\";y");
 }
 
 #[test]
