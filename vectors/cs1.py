@@ -117,21 +117,23 @@ def sha256_digest(content):
     return "sha-256=:" + base64.b64encode(hashlib.sha256(content).digest()).decode() + ":"
 
 
-REQUEST_FIELDS = [
-    "authorization", "content-digest", "content-encoding", "content-range", "content-type", "cookie", "countersign-body",
-    "idempotency-key", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range",
-    "x-http-method", "x-http-method-override", "x-method-override",
-]
-RESPONSE_FIELDS = [
-    "cache-control", "content-digest", "content-encoding", "content-range", "content-type", "countersign-body", "etag",
-    "location", "retry-after", "set-cookie", "www-authenticate",
-]
+LISTS = {"accept", "accept-language", "allow", "cache-control", "content-encoding", "content-language", "if-match",
+         "if-none-match", "vary", "www-authenticate"}
+OF_HOPS = {"accept-encoding", "age", "connection", "content-length", "date", "expect", "forwarded", "host", "keep-alive",
+           "max-forwards", "proxy-authenticate", "proxy-authorization", "proxy-connection", "server", "te", "traceparent",
+           "tracestate", "trailer", "transfer-encoding", "upgrade", "via", "x-real-ip", "x-request-id"}
+
+
+def to_be_signed(fields):
+    """All names, sorted, but for those of CS-29."""
+    return sorted({name for name, _ in fields if name not in OF_HOPS and not name.startswith("x-forwarded-")})
 
 
 def field_value(fields, name):
-    """RFC 9421, section 2.1; cookies are one field in pieces (CS-28)."""
+    """RFC 9421, section 2.1; several lines only of a list (CS-48)."""
     lines = [value.strip(" \t") for one, value in fields if one == name]
-    return ("; " if name == "cookie" else ", ").join(lines)
+    assert len(lines) == 1 or name in LISTS, name
+    return ", ".join(lines)
 
 
 def field_bytes(fields, name):
@@ -160,8 +162,7 @@ def request_vector(note, fixed, method, authority, path, query, fields, content)
         fields = fields + [("content-digest", sha256_digest(content))]
     request = {"method": method, "authority": authority, "path": path, "query": query}
     lines = [(f'"{name}"', value) for name, value in derived(request)]
-    present = [name for name in REQUEST_FIELDS if any(one == name for one, _ in fields)]
-    lines += [(f'"{name}"', field_value(fields, name)) for name in present]
+    lines += [(f'"{name}"', field_value(fields, name)) for name in to_be_signed(fields)]
     parameters = f';created={created};expires={created + 60};nonce="{nonce}";keyid="{ticket}";tag="countersign"'
     return {"note": note, "key_hex": key.hex(), **request, "query": query,
             "fields": [{"name": name, "value": value} for name, value in fields], "content_hex": content.hex(),
@@ -178,10 +179,9 @@ def response_vector(note, fixed, request, status, fields, content):
     lines += [(f'"{name}";req', value) for name, value in derived(request)]
     lines += [(f'"{name}";req;key="cs"', request[member][3:])
               for name, member in (("signature-input", "signatureInput"), ("signature", "signature"))]
-    for name in RESPONSE_FIELDS:
-        if any(one == name for one, _ in fields):
-            lines.append((f'"{name}";bs', field_bytes(fields, name)) if name == "set-cookie"
-                         else (f'"{name}"', field_value(fields, name)))
+    for name in to_be_signed(fields):
+        lines.append((f'"{name}";bs', field_bytes(fields, name)) if name == "set-cookie"
+                     else (f'"{name}"', field_value(fields, name)))
     return {"note": note, "key_hex": key.hex(), "request": request, "status": status,
             "fields": [{"name": name, "value": value} for name, value in fields], "content_hex": content.hex(),
             "created": created, **signed(key, lines, f';created={created};tag="countersign"')}
@@ -191,19 +191,20 @@ def messages(fixed):
     get = request_vector("a request without content, query or path", fixed("get"), "GET", "orders.example", "", None, [],
                          b"")
     post = request_vector(
-        "content, and fields that have to be covered; one comes twice, with white space around", fixed("post"), "POST",
+        "content; all fields are covered but those of hops; a list comes twice, with white space around", fixed("post"), "POST",
         "orders.example:8443", "/invoices/%C3%A4", "page=2&q=a%20b",
-        [("content-type", "application/json"), ("if-match", '"1"'), ("if-match", '  "2"\t'), ("x-other", "not covered"),
-         ("authorization", "Basic YTpi"), ("idempotency-key", "k-1")], b'{"item": 1}')
-    crumbs = request_vector("a cookie in two pieces, as HTTP/2 may send it; an empty query", fixed("crumbs"), "DELETE",
-                            "orders.example", "/a/b", "", [("cookie", "a=1"), ("cookie", "b=2")], b"")
+        [("content-type", "application/json"), ("if-match", '"1"'), ("if-match", '  "2"\t'), ("x-other", "1"),
+         ("via", "1.1 proxy"), ("x-forwarded-for", "192.0.2.1"), ("authorization", "Basic YTpi"), ("idempotency-key", "k-1")], b'{"item": 1}')
+    cookie = request_vector("a cookie, joined where HTTP/2 has brought it in pieces; an empty query", fixed("crumbs"),
+                            "DELETE", "orders.example", "/a/b", "", [("cookie", "a=1; b=2")], b"")
     return {
-        "cs1/request-get": get, "cs1/request-post": post, "cs1/request-cookie-crumbs": crumbs,
+        "cs1/request-get": get, "cs1/request-post": post, "cs1/request-cookie": cookie,
         "cs1/response-empty": response_vector("a response without content", fixed("empty"), get, 204, [], b""),
         "cs1/response-full": response_vector(
-            "content, cookies with commas in them, and fields that have to be covered", fixed("full"), post, 201,
+            "content, cookies with commas in them, and fields that are covered and not", fixed("full"), post, 201,
             [("content-type", "application/json"), ("set-cookie", "a=1; Expires=Wed, 9 Nov 2033 07:28:00 GMT"),
-             ("set-cookie", " b=2 "), ("location", "/invoices/7"), ("etag", '"3"'), ("x-other", "not covered")],
+             ("set-cookie", " b=2 "), ("location", "/invoices/7"), ("etag", '"3"'), ("x-other", "1"),
+             ("server", "x")],
             b'{"id": 7}'),
         "cs1/response-error": response_vector("a problem of the service is signed as well", fixed("error"), post, 429,
                                               [("content-type", "application/problem+json"), ("retry-after", "7")],

@@ -1,15 +1,18 @@
 //! Signed requests (section 5).
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::content::{self, ContentRule};
 use super::fields::{self, OF_REQUESTS, Sink};
 use super::scan::{self, MAX_COMPONENTS, Scanned};
+use super::ticket::is_ticket;
 use crate::UnixTime;
 use crate::mac::{MacKey, Tag, encode_hex};
 use crate::refusal::Refusal;
+
+pub use super::fields::join_cookies;
 
 /// What the `tag` parameter says.
 pub const TAG: &str = "countersign";
@@ -53,10 +56,12 @@ impl<'a> RequestParts<'a> {
         Some(())
     }
 
-    /// A line end in a value would make one line of the signature base pass as two. (No HTTP parser lets one through.)
-    fn is_clean(&self) -> bool {
+    /// A line end in a value would make one line of the signature base pass as two. (No HTTP parser lets one through.) A
+    /// backslash is a slash to some readers of URLs. An authority has one spelling (CS-28).
+    pub(super) fn is_clean(&self) -> bool {
         let texts = [self.method, self.authority, self.path, self.query.unwrap_or_default()];
-        texts.iter().all(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
+        texts.iter().all(|text| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\'))
+            && !self.authority.bytes().any(|byte| byte.is_ascii_uppercase())
     }
 }
 
@@ -66,6 +71,7 @@ pub(super) const DERIVED: [&str; 4] = ["@method", "@authority", "@path", "@query
 /// A request's signature as it came: read, and not verified.
 #[derive(Clone, Copy, Debug)]
 pub struct Claimed<'a> {
+    fields: &'a HeaderMap,
     scanned: Scanned<'a>,
     created: u64,
     expires: u64,
@@ -90,7 +96,7 @@ impl<'a> Claimed<'a> {
         if !is_nonce(nonce) {
             return Err(Refusal::SignatureForm);
         }
-        Ok(Some(Self { scanned, created, expires, nonce, ticket }))
+        Ok(Some(Self { fields, scanned, created, expires, nonce, ticket }))
     }
 
     /// The ticket, with its prefix: it names the key.
@@ -99,7 +105,8 @@ impl<'a> Claimed<'a> {
         self.ticket
     }
 
-    /// Verifies it under the session's key: coverage, then the MAC, then the time.
+    /// Verifies it under the session's key: coverage, then the MAC, then the time. `parts` has to have the very fields of
+    /// which it was read: a ticket of one message says nothing about another.
     ///
     /// # Errors
     /// [`Refusal::SignatureForm`], [`Refusal::Uncovered`], [`Refusal::WrongSignature`], [`Refusal::ClockSkew`].
@@ -109,7 +116,7 @@ impl<'a> Claimed<'a> {
         parts: &RequestParts<'_>,
         now: UnixTime,
     ) -> Result<Unclaimed<'a>, Refusal> {
-        if !parts.is_clean() {
+        if !std::ptr::eq(parts.fields, self.fields) || !parts.is_clean() {
             return Err(Refusal::SignatureForm);
         }
         let mut mac = key.begin();
@@ -130,7 +137,8 @@ impl<'a> Claimed<'a> {
             return Err(Refusal::ClockSkew);
         }
         let content = content::rule(parts.fields)?;
-        Ok(Unclaimed { nonce: self.nonce, until: UnixTime(self.expires).plus(AHEAD), content })
+        let until = UnixTime(self.expires).plus(AHEAD);
+        Ok(Unclaimed { nonce: self.nonce, until, content, scanned: self.scanned })
     }
 
     /// Writes the signature base, and gives what of [`OF_REQUESTS`] is covered.
@@ -156,8 +164,7 @@ impl<'a> Claimed<'a> {
                     return Err(Refusal::SignatureForm);
                 }
                 covered |= 1 << place;
-                let shown = OF_REQUESTS.get(place).copied().unwrap_or_default();
-                fields::value(parts.fields, name, out).ok_or(Refusal::Uncovered(shown))?;
+                fields::value(parts.fields, name, out)?;
             } else {
                 let before = others.get(..count).unwrap_or_default();
                 if name.starts_with('@') || !is_field_name(name) || before.contains(&name) {
@@ -166,7 +173,7 @@ impl<'a> Claimed<'a> {
                 if let Some(slot) = others.get_mut(count) {
                     *slot = name;
                 }
-                fields::value(parts.fields, name, out).ok_or(Refusal::Uncovered("a covered field"))?;
+                fields::value(parts.fields, name, out)?;
             }
             out.put(b"\n");
         }
@@ -186,14 +193,18 @@ pub struct Unclaimed<'a> {
     nonce: &'a str,
     until: UnixTime,
     content: ContentRule,
+    scanned: Scanned<'a>,
 }
 
 /// That a request was signed with the session's key, in time and for the first time. Made only by [`Unclaimed::claim`].
 /// Its content is still to be checked.
 #[derive(Debug)]
-pub struct Verified(ContentRule);
+pub struct Verified<'a> {
+    content: ContentRule,
+    scanned: Scanned<'a>,
+}
 
-impl Unclaimed<'_> {
+impl<'a> Unclaimed<'a> {
     /// Burns the nonce of the session with this id (CS-26). `claim` gets an id for both, and until when it has to be
     /// remembered, and must be atomic: of many requests with one nonce exactly one gets `Ok`.
     ///
@@ -203,19 +214,25 @@ impl Unclaimed<'_> {
         self,
         session: &[u8; 16],
         claim: impl FnOnce(u128, UnixTime) -> Result<(), Refusal>,
-    ) -> Result<Verified, Refusal> {
+    ) -> Result<Verified<'a>, Refusal> {
         let digest = Sha256::new().chain_update(session).chain_update(self.nonce).finalize();
         let id = digest.first_chunk::<16>().map_or(0, |id| u128::from_be_bytes(*id));
         claim(id, self.until)?;
-        Ok(Verified(self.content))
+        Ok(Verified { content: self.content, scanned: self.scanned })
     }
 }
 
-impl Verified {
+impl Verified<'_> {
     /// What the content has to be.
     #[must_use]
     pub const fn content(&self) -> &ContentRule {
-        &self.0
+        &self.content
+    }
+
+    /// Whether this field was signed. What was not, anybody on the way may have put there.
+    #[must_use]
+    pub fn covers(&self, field: &HeaderName) -> bool {
+        self.scanned.covers(field.as_str(), "")
     }
 }
 
@@ -243,18 +260,24 @@ pub struct Signing<'a> {
     pub nonce: [u8; 16],
 }
 
-/// Signs a request: covers what the profile says, and nothing else. A request with content has its `Content-Digest`
-/// already.
+/// Signs a request: covers all of its fields but for those of CS-29. A request with content has its `Content-Digest` already.
 ///
 /// # Errors
 /// [`Refusal::Uncovered`] if a field cannot be covered because it holds bytes outside of ASCII;
-/// [`Refusal::SignatureForm`] if the target is none, or the request is signed already.
+/// [`Refusal::SignatureForm`] if the other side would have to refuse it: the target, the ticket or the digest is none, a field
+/// is repeated, there are too many fields, or the request is signed already.
 pub fn sign(signing: &Signing<'_>, parts: &RequestParts<'_>) -> Result<Instructions, Refusal> {
     use std::fmt::Write as _;
     if !parts.is_clean()
+        || !is_ticket(signing.ticket)
         || parts.fields.contains_key("signature-input")
         || parts.fields.contains_key("signature")
     {
+        return Err(Refusal::SignatureForm);
+    }
+    content::rule(parts.fields)?;
+    let names = fields::to_be_signed(parts.fields);
+    if DERIVED.len() + names.len() > MAX_COMPONENTS {
         return Err(Refusal::SignatureForm);
     }
     let Signing { key, ticket, now, window, nonce } = *signing;
@@ -277,13 +300,10 @@ pub fn sign(signing: &Signing<'_>, parts: &RequestParts<'_>) -> Result<Instructi
         let _ = parts.derived(name, &mut mac);
         mac.put(b"\n");
     }
-    let present = fields::present(&OF_REQUESTS, parts.fields);
-    for (place, name) in OF_REQUESTS.iter().enumerate() {
-        if present & 1 << place != 0 {
-            line(name, &mut input, &mut mac);
-            fields::value(parts.fields, name, &mut mac).ok_or(Refusal::Uncovered(name))?;
-            mac.put(b"\n");
-        }
+    for name in names {
+        line(name, &mut input, &mut mac);
+        fields::value(parts.fields, name, &mut mac)?;
+        mac.put(b"\n");
     }
     let (created, expires) = (now.0, now.0.saturating_add(window.clamp(1, MAX_WINDOW)));
     let nonce = encode_hex(&nonce);

@@ -1,6 +1,6 @@
 //! Signed responses (section 7): bound to the one request that they answer.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use subtle::ConstantTimeEq as _;
 
 use super::content::{self, ContentRule};
@@ -37,9 +37,12 @@ impl ResponseParts<'_> {
         out.put(&[digit(100), digit(10), digit(1)]);
     }
 
-    /// Whether the request's signature fields are in the one form that the profile has: only then is what stands in them
-    /// what RFC 9421, section 2.1.2, puts into the base.
+    /// Whether the request could be signed, and its signature fields are in the one form that the profile has: only then is
+    /// what stands in them what RFC 9421, section 2.1.2, puts into the base.
     fn is_signed(&self) -> bool {
+        if !self.request.is_clean() {
+            return false;
+        }
         let scanned = scan::scan(self.request.fields).ok().flatten();
         scanned.is_some_and(|scanned| scanned.components().all(|component| component.is_ok()))
     }
@@ -50,11 +53,16 @@ impl ResponseParts<'_> {
         Some(())
     }
 
-    fn field(&self, name: &'static str, out: &mut impl Sink) -> Option<()> {
-        if name == "set-cookie" {
-            return fields::bytes(self.fields, &http::header::SET_COOKIE, out);
-        }
-        fields::value(self.fields, name, out)
+    fn field(&self, name: &str, out: &mut impl Sink) -> Result<(), Refusal> {
+        let write = if name == "set-cookie" { fields::bytes } else { fields::value };
+        write(self.fields, name, out)
+    }
+
+    /// What the content has to be. These have none, and a digest in them is that of another response (CS-33).
+    fn content(&self) -> Result<ContentRule, Refusal> {
+        let rule = content::rule(self.fields)?;
+        let empty = self.request.method == "HEAD" || matches!(self.status, 204 | 304);
+        Ok(if empty { ContentRule::Empty } else { rule })
     }
 }
 
@@ -65,13 +73,22 @@ fn parameters(name: &str) -> &'static str {
 
 /// A response that its server signed, for this request. Made only by [`verify`]. Its content is still to be checked.
 #[derive(Debug)]
-pub struct Verified(ContentRule);
+pub struct Verified<'a> {
+    content: ContentRule,
+    scanned: Scanned<'a>,
+}
 
-impl Verified {
+impl Verified<'_> {
     /// What the content has to be.
     #[must_use]
     pub const fn content(&self) -> &ContentRule {
-        &self.0
+        &self.content
+    }
+
+    /// Whether this field was signed. What was not, anybody on the way may have put there.
+    #[must_use]
+    pub fn covers(&self, field: &HeaderName) -> bool {
+        self.scanned.covers(field.as_str(), parameters(field.as_str()))
     }
 }
 
@@ -80,7 +97,7 @@ impl Verified {
 ///
 /// # Errors
 /// [`Refusal::SignatureForm`] also if there is no signature; [`Refusal::Uncovered`]; [`Refusal::WrongSignature`].
-pub fn verify(key: &MacKey, parts: &ResponseParts<'_>) -> Result<Verified, Refusal> {
+pub fn verify<'a>(key: &MacKey, parts: &ResponseParts<'a>) -> Result<Verified<'a>, Refusal> {
     let scanned = scan::scan(parts.fields).ok().flatten().ok_or(Refusal::SignatureForm)?;
     let Scanned { created: Some(_), expires: None, nonce: None, keyid: None, tag: Some(TAG), .. } = scanned
     else {
@@ -98,7 +115,7 @@ pub fn verify(key: &MacKey, parts: &ResponseParts<'_>) -> Result<Verified, Refus
     if !bool::from(mac.finish().ct_eq(&scanned.signature)) {
         return Err(Refusal::WrongSignature);
     }
-    content::rule(parts.fields).map(Verified)
+    Ok(Verified { content: parts.content()?, scanned })
 }
 
 /// Writes the signature base, and gives what of [`OF_RESPONSES`] is covered.
@@ -142,7 +159,7 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
                 return Err(Refusal::SignatureForm);
             }
             covered |= 1 << place;
-            parts.field(known, out).ok_or(Refusal::Uncovered(known))?;
+            parts.field(known, out)?;
         } else {
             let before = others.get(..count).unwrap_or_default();
             if !given.is_empty() || !is_field_name(name) || before.contains(&name) {
@@ -151,7 +168,7 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
             if let Some(slot) = others.get_mut(count) {
                 *slot = name;
             }
-            fields::value(parts.fields, name, out).ok_or(Refusal::Uncovered("a covered field"))?;
+            fields::value(parts.fields, name, out)?;
         }
         out.put(b"\n");
     }
@@ -165,13 +182,18 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
     Ok(covered)
 }
 
-/// Signs a response: covers what the profile says, and nothing else. One with content has its `Content-Digest` already.
+/// Signs a response: covers all of its fields but for those of CS-29. One with content has its `Content-Digest` already.
 ///
 /// # Errors
-/// [`Refusal::Uncovered`] if a field cannot be covered; [`Refusal::SignatureForm`] if the response is signed already, or the
-/// request is not.
+/// [`Refusal::Uncovered`] if a field cannot be covered; [`Refusal::SignatureForm`] if the other side would have to refuse it: a
+/// digest that is none, a repeated field, too many fields; or if the response is signed already, or the request is not.
 pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<Instructions, Refusal> {
     if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) || !parts.is_signed() {
+        return Err(Refusal::SignatureForm);
+    }
+    parts.content()?;
+    let names = fields::to_be_signed(parts.fields);
+    if 1 + DERIVED.len() + SIGNED.len() + names.len() > MAX_COMPONENTS {
         return Err(Refusal::SignatureForm);
     }
     let mut mac = key.begin();
@@ -201,13 +223,10 @@ pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<In
         parts.signed(name, &mut mac).ok_or(Refusal::SignatureForm)?;
         mac.put(b"\n");
     }
-    let present = fields::present(&OF_RESPONSES, parts.fields);
-    for (place, name) in OF_RESPONSES.iter().enumerate() {
-        if present & 1 << place != 0 {
-            line(name, parameters(name), &mut input, &mut mac);
-            parts.field(name, &mut mac).ok_or(Refusal::Uncovered(name))?;
-            mac.put(b"\n");
-        }
+    for name in names {
+        line(name, parameters(name), &mut input, &mut mac);
+        parts.field(name, &mut mac)?;
+        mac.put(b"\n");
     }
     input.push_str(&format!(");created={};tag=\"{TAG}\"", now.0));
     mac.put(b"\"@signature-params\": ");

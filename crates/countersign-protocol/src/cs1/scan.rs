@@ -89,6 +89,11 @@ pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
 }
 
 impl<'a> Scanned<'a> {
+    /// Whether it covers this name with just these parameters.
+    pub(super) fn covers(&self, name: &str, parameters: &str) -> bool {
+        self.components().any(|component| component == Ok((name, parameters)))
+    }
+
     /// The covered components: a name and its parameters as text, each.
     pub(super) fn components(&self) -> impl Iterator<Item = Result<(&'a str, &'a str), ()>> + use<'a> {
         let mut rest = self.list;
