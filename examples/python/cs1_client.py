@@ -53,6 +53,8 @@ RESPONSE_FIELDS = (
     "cache-control", "content-digest", "content-encoding", "content-range", "content-type", "countersign-body", "etag",
     "location", "retry-after", "www-authenticate",
 )  # CS-33; set-cookie is separate
+LISTS = {"accept", "accept-language", "allow", "cache-control", "content-encoding", "content-language", "if-match",
+         "if-none-match", "vary", "www-authenticate", "set-cookie"}  # CS-48: these may stand on several lines
 IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 SESSION_INVALID = "urn:countersign:problem:session-invalid"
 
@@ -291,12 +293,16 @@ def verify_response(key, request, status, headers, content):
         raise Unverified("its signature covers something twice, or something that is not there")
     if missing := set(required).difference(covered):
         raise Unverified(f"its signature does not cover {' '.join(sorted(missing))}")
+    if any(len(lines) > 1 and name not in LISTS and f'"{name}"' in covered for name, lines in fields.items()):
+        raise Unverified("a field of it that is signed stands on more than one line")
     if not all(VISIBLE.fullmatch(values[identifier] or "-") for identifier in covered):
         raise Unverified("a field of it that is signed holds more than printable ASCII")
     mac = hmac_sha256(key, signature_base([(identifier, values[identifier]) for identifier in covered], form[1]))
     if not hmac.compare_digest(signatures[0].encode("latin-1"), f"cs={byte_sequence(mac)}".encode("ascii")):
         raise Unverified("its signature is wrong, or is for another request")
-    if "content-digest" in fields:
+    # CS-33: these have no content, and what they say of one is about another response.
+    without = request.method == "HEAD" or status in (204, 304)
+    if "content-digest" in fields and not (without and not content):
         members = [DIGEST_MEMBER.fullmatch(member.strip(" \t")) for member in values['"content-digest"'].split(",")]
         ours = [f":{member[2]}:" for member in members if member and member[1] == "sha-256"]
         if None in members or ours != [digest_of(content)]:
