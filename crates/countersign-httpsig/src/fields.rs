@@ -11,6 +11,7 @@ use sfv::{
 
 use crate::component::{Component, Parameter};
 use crate::error::BaseError;
+use crate::verify::keys;
 
 /// The kinds of structured field (RFC 9651, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +120,11 @@ fn trim(line: &[u8]) -> &[u8] {
     line.trim_ascii()
 }
 
-/// Section 2.1.2: the value of one member, with its parameters.
+/// Section 2.1.2: the value of one member, with its parameters. It has to be the only one of this key.
 fn member(text: &str, key: &str, out: &mut String) -> Result<(), BaseError> {
+    if keys(text)?.into_iter().filter(|one| *one == key).count() > 1 {
+        return Err(crate::FormError::Repeated.into());
+    }
     let dictionary: Dictionary = Parser::new(text).parse().map_err(|_| crate::FormError::NotStructured)?;
     match dictionary.get(key).ok_or(BaseError::Missing)? {
         ListEntry::Item(item) => write_item(item, out),

@@ -119,7 +119,7 @@ fn parse(text: &str) -> Result<Dictionary, FormError> {
 }
 
 /// The keys of a dictionary, as often as they stand there: what is parsed has the last of two, and does not tell.
-fn keys(text: &str) -> Result<Vec<&str>, FormError> {
+pub(crate) fn keys(text: &str) -> Result<Vec<&str>, FormError> {
     Parser::new(text).parse_dictionary_with_visitor(Keys(Vec::new())).map_err(|_| FormError::NotStructured)
 }
 

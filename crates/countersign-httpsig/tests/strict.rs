@@ -4,8 +4,8 @@
 
 use countersign_httpsig::digest::{CONTENT_DIGEST, DigestAlgorithm, Digests, claimed_digest, digest_value};
 use countersign_httpsig::{
-    Component, DigestError, FieldTypes, FormError, HmacSha256, MAX_COMPONENTS, Message, Request, SignError,
-    SignatureInput, Target, sign, signature, signatures,
+    BaseError, Component, DigestError, FieldTypes, FormError, HmacSha256, MAX_COMPONENTS, Message, Request,
+    SignError, SignatureInput, Target, component_value, sign, signature, signatures,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -39,6 +39,19 @@ fn other_labels_are_skipped_and_the_wanted_one_stands_once() {
         Err(FormError::Repeated),
         "where all are wanted"
     );
+}
+
+#[test]
+fn a_member_that_stands_twice_cannot_be_covered() {
+    let fields = fields(&[("x-dict", "a=1, b=2, a=3")]);
+    let target = Target::origin("https", "orders.example", "/", None);
+    let message = Message::Request(Request { method: "GET", target, fields: &fields, trailers: None });
+    let value = |key| {
+        let component = Component::field(HeaderName::from_static("x-dict")).member(key);
+        component_value(&component, &message, &FieldTypes::standard())
+    };
+    assert_eq!(value("a"), Err(BaseError::Form(FormError::Repeated)));
+    assert_eq!(value("b").unwrap(), "2");
 }
 
 #[test]
