@@ -14,6 +14,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use support::faults::{assert_chains_whole, at_every_call, library};
+use support::life::listed;
 use support::{Home, Pair, Serving, files};
 
 /// A home that has nothing but the master key of `of`.
@@ -61,7 +62,7 @@ fn a_service_is_restored_as_it_was_while_it_ran() {
     let key = fs::read_to_string(pair.orders.path().join("tls/key.pem")).unwrap();
     let line = key.lines().nth(1).unwrap().as_bytes();
     assert!(!bytes.windows(line.len()).any(|window| window == line), "the TLS key is readable in it");
-    let (pin, listed) = (pair.orders.pin(), pair.orders.run(&["peer", "list", "--json"]).json());
+    let (pin, before) = (pair.orders.pin(), listed(&pair.orders));
     drop((serving, calling));
     // Nothing that is there is overwritten.
     pair.orders.run(&["backup", &file]).refused(1, &["already", "nothing was changed"]);
@@ -70,7 +71,7 @@ fn a_service_is_restored_as_it_was_while_it_ran() {
     let text = restored.run(&["restore", &file]).ok();
     assert!(text.contains("WARNING: there is no trail"), "{text}");
     assert_eq!(restored.pin(), pin);
-    assert_eq!(restored.run(&["peer", "list", "--json"]).json(), listed);
+    assert_eq!(listed(&restored), before);
     for path in files(&restored.path()) {
         let mode = fs::metadata(&path).unwrap().mode() & 0o7777;
         assert!(mode == 0o600 || path.ends_with("tls/certificate.pem"), "{} has {mode:o}", path.display());

@@ -341,7 +341,9 @@ fn every_recipe_of_the_secrets_guide_works_one_after_the_other() {
     let own = [binaries.to_owned(), bao.programs().to_owned()];
     let path = std::env::var_os("PATH").unwrap();
     let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path))).unwrap();
-    let all = recipes(&text);
+    let mut all = recipes(&text);
+    // The others are run by `documented.rs`.
+    all.retain(|(name, _)| name.starts_with("vault-"));
     assert!(all.len() >= 4, "{all:?}");
     for (name, commands) in all {
         let script = orders.file("recipe.sh", 0o600, format!("{commands}\n").as_bytes());

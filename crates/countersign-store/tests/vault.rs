@@ -439,7 +439,13 @@ fn a_sealed_vault_is_an_outage_in_which_a_peer_can_still_be_shut_out() {
 fn a_vault_that_dies_and_comes_back_is_taken_up_again() {
     let Some(bao) = Bao::with_files(None) else { return };
     let node = Node::new(&bao);
-    let store = node.open().unwrap();
+    // Unsealed, it still takes a moment to become the leader, and answers 400 to whoever is faster.
+    let mut opened = None;
+    eventually("it is ready", || {
+        opened = node.open().ok();
+        opened.is_some()
+    });
+    let store = opened.unwrap();
     add(&store, "billing", 1);
     bao.kill();
     eventually("the outage is noticed", || store.stale().is_some());
