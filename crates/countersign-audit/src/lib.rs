@@ -42,7 +42,7 @@ pub use line::Entry;
 pub use reader::{Follow, Records, Written, tail};
 pub use record::{Direction, Outcome, Record, now};
 pub use settings::{Settings, WhenFull};
-pub use sink::{AuditError, AuditSink, MemorySink, Ticket};
+pub use sink::{AuditError, AuditSink, MemorySink, Promise, Ticket};
 pub use trail::Trail;
 pub use verify::{
     Anchor, AnchorError, Fault, FaultKind, Notice, NoticeKind, Report, Verify, WriterReport, verify,

@@ -72,7 +72,8 @@ impl Ticket {
         Self(State::Known(written))
     }
 
-    pub(crate) fn open() -> (Self, Promise) {
+    /// One whose record is not written yet, and what says when it is: for a sink that does not write at once.
+    pub fn open() -> (Self, Promise) {
         let slot = Arc::new(Slot::default());
         (Self(State::Open(Arc::clone(&slot))), Promise(Some(slot)))
     }
@@ -115,12 +116,13 @@ impl Future for Ticket {
     }
 }
 
-/// The writing side of a ticket. One that is dropped unfulfilled says that the writer has ended.
+/// The writing side of a [`Ticket`]. One that is dropped unfulfilled says that the writer has ended.
 #[derive(Debug)]
-pub(crate) struct Promise(Option<Arc<Slot>>);
+pub struct Promise(Option<Arc<Slot>>);
 
 impl Promise {
-    pub(crate) fn keep(mut self, written: Written) {
+    /// Says that the record was written, or that it could not be.
+    pub fn keep(mut self, written: Result<(), AuditError>) {
         self.settle(written);
     }
 

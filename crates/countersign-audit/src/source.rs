@@ -108,6 +108,13 @@ impl Stream {
         Ok(Self { writer: writer.to_owned(), key, files, current: None, unreadable: 0 })
     }
 
+    /// The files that have a chain, only: anybody can have put the others there.
+    pub(crate) fn chained(directory: &Path, writer: &str, key: WriterKey) -> io::Result<Self> {
+        let mut stream = Self::open(directory, writer, Some(key))?;
+        stream.files.retain(|file| matches!(file.kind, Kind::Archive(..) | Kind::Current));
+        Ok(stream)
+    }
+
     pub(crate) fn next(&mut self) -> io::Result<Option<Entry>> {
         loop {
             let Some((lines, length, kind)) = &mut self.current else {

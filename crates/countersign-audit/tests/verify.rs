@@ -14,7 +14,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
-use countersign_audit::{Anchor, AuditKey, FaultKind, NoticeKind, Verify, verify};
+use countersign_audit::{Anchor, AuditKey, FaultKind, NoticeKind, Records, Verify, verify};
 use support::{Place, Wrong};
 
 /// Twelve records of `serve` in files of four, and three of `call`.
@@ -423,4 +423,51 @@ fn reading_changes_nothing() {
     let before = modes(&place);
     place.assert_whole();
     assert_eq!(modes(&place), before);
+}
+
+#[test]
+fn of_one_writer_its_own_lines_come_up_to_the_first_that_it_did_not_write() {
+    let read = |place: &Place| {
+        let (mut found, mut end) = (Vec::new(), None);
+        match Records::chained(&place.audit(), "admin", &place.key) {
+            Ok(records) => {
+                for record in records {
+                    match record {
+                        Ok(record) => found.push(record.entry.record.reason),
+                        Err(error) => end = Some(error.kind()),
+                    }
+                }
+            }
+            Err(error) => end = Some(error.kind()),
+        }
+        (found, end)
+    };
+    let mut place = Place::new();
+    place.settings.rotate_bytes = 600;
+    place.write("serve", &["of another"]);
+    place.write("admin", &["a", "b", "c", "d"]);
+    assert!(place.names().len() > 4, "several files");
+    assert_eq!(read(&place), (["a", "b", "c", "d"].map(str::to_owned).to_vec(), None));
+    // What has no chain, or a name of its own, is nobody's.
+    let forged = place.lines("serve.jsonl").concat();
+    for name in ["admin.v1.jsonl", "admin.more.jsonl"] {
+        fs::write(place.file(name), forged.replace("\"v\":2", "\"v\":1")).unwrap();
+    }
+    assert_eq!(read(&place).0.len(), 4);
+    let whole = place.lines("admin.jsonl");
+    place.put("admin.jsonl", &[whole.clone(), vec![forged.clone()]].concat());
+    let (found, end) = read(&place);
+    assert_eq!(
+        (found.len(), end),
+        (4, Some(std::io::ErrorKind::InvalidData)),
+        "what stands before it is good"
+    );
+    place.put("admin.jsonl", &[vec![forged], whole].concat());
+    let (found, end) = read(&place);
+    assert!(found.len() < 4 && found.first().is_some_and(|first| first == "a"), "{found:?}");
+    assert_eq!(end, Some(std::io::ErrorKind::InvalidData));
+    // Half a line is what a crash leaves.
+    let whole = place.lines("serve.jsonl");
+    place.put("admin.jsonl", &[whole[0][..40].to_owned()]);
+    assert_eq!(read(&place).1, None);
 }

@@ -97,7 +97,8 @@ pub trait PeerStore: Send + Sync {
     }
 
     /// Ends credentials of a peer and erases their keys and secrets; their numbers. What they authenticated ends
-    /// with them. One that has ended already can still be marked [`Ending::Compromised`].
+    /// with them. What is over already is retired with them, so that it does not come back when its successor goes.
+    /// One that has ended already can still be marked [`Ending::Compromised`]; all of them, if they were revoked.
     ///
     /// # Errors
     /// [`StoreError::NoSuchPeer`], [`StoreError::NoCredential`], [`StoreError::NothingLive`], or the store fails.

@@ -5,6 +5,7 @@ use countersign::store::{Credential, Keys, Listing, Peer, StoreError};
 use countersign::{NewPeer, Profile, Trust};
 use serde_json::{Value, json};
 
+use super::rotate;
 use crate::args::{PeerAddArgs, PeerCommand, PeerScheduleArgs};
 use crate::change::{self, Change};
 use crate::duration::Span;
@@ -24,8 +25,15 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
         PeerCommand::Remove(peer) => {
             let Stores { peers, local } = home.stores()?;
             peers.remove(&peer.name)?;
-            change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name))?;
-            show::out(&format!("removed {}; a running server refuses it within a second\n", peer.name))
+            // From here on it is in effect, whatever else fails.
+            let recorded =
+                change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name));
+            let files = rotate::remove_all(home, &peer.name);
+            show::out(&format!(
+                "removed {}; a running server refuses it within a second\n{files}",
+                peer.name
+            ))?;
+            recorded
         }
         PeerCommand::Schedule(args) => schedule(home, &args),
     }

@@ -5,9 +5,10 @@ use countersign_protocol::identity::ServiceName;
 use countersign_protocol::mac::{decode_hex, encode_hex};
 use serde::{Deserialize, Serialize};
 
+use super::copy::wall;
 use super::document::Document;
 use crate::StoreError;
-use crate::lifecycle::{Ending, Which};
+use crate::lifecycle::Ending;
 use crate::sqlite::{Aside, SqliteStore};
 
 /// One row each: two commands at once must not take each other's away.
@@ -60,12 +61,41 @@ impl EndedHere {
         Ok(all)
     }
 
-    /// Ends it in a document; `false` if it does not live there.
+    /// Ends it in a document; `false` if it does not live there. What is over by now is retired with it: in a document
+    /// that has only just come back, nobody may have done so, and a predecessor would be left without an end.
     pub(super) fn apply(&self, document: &mut Document) -> bool {
         let Ok(peer) = document.set.get(&self.peer) else { return false };
         let number = peer.credentials.iter().find(|one| one.uid == self.uid).map(|one| one.number);
         number.is_some_and(|number| {
-            document.set.end(&self.peer, Which::Number(number), self.how, self.at).is_ok()
+            document.set.end_later(&self.peer, number, self.how, self.at, wall()).is_ok()
         })
+    }
+}
+
+#[cfg(all(test, feature = "contract"))]
+#[allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::NewKeys;
+    use crate::contract::{key, secret, shared_secret_peer};
+    use crate::lifecycle::{Next, Overlap};
+
+    #[test]
+    fn what_was_over_when_vault_came_back_stays_over() {
+        let (peer, at): (ServiceName, _) = ("billing".parse().unwrap(), UnixTime(1_700_000_000));
+        let mut document = Document::new(Zeroizing::new([7; 32]));
+        document.set.add(shared_secret_peer("billing", 1), at).unwrap();
+        let keys = NewKeys::shared_secret(key(2), key(102), secret(2), secret(2)).unwrap();
+        let next = Next { keys, overlap: Overlap::new(at, 10, Some(60)), confirmed: false };
+        let uid = document.set.rotate(&peer, next, at).unwrap().credentials.last().unwrap().uid;
+        // Ended before the deadline of the other one, which is long over.
+        assert!(EndedHere { peer: peer.clone(), uid, how: Ending::Revoked, at }.apply(&mut document));
+        let peer = document.set.get(&peer).unwrap();
+        assert!(peer.credentials.is_empty());
+        let how: Vec<_> = peer.ended.iter().map(|ended| (ended.number, ended.how)).collect();
+        assert_eq!(how, [(1, Ending::Retired), (2, Ending::Revoked)]);
+        assert_eq!(peer.ended.last().unwrap().ended, at, "when the operator did it");
     }
 }

@@ -189,6 +189,18 @@ impl Snapshot {
         self.live.get(uid).filter(|who| who.lives(now))
     }
 
+    /// Why a credential that lived a moment ago does not any more; `key` is what it was presented with, if not with a
+    /// token.
+    pub(super) fn gone(&self, key: Option<LookupHash>, now: UnixTime) -> Refusal {
+        let Some(key) = key else { return Refusal::TokenOrphaned };
+        match self.inbound.get(&key).map(|inbound| inbound.at(now)) {
+            Some(Holder::Ended(_, _, how)) => over(how),
+            // The peer was removed, or a later credential has the same key.
+            Some(_) => Refusal::CredentialRetired,
+            None => Refusal::UnknownKey,
+        }
+    }
+
     /// All credentials that were live when this was read.
     pub(super) fn credentials(&self) -> impl Iterator<Item = &Identified> {
         self.live.values().map(|who| &**who)

@@ -13,8 +13,8 @@ mod vault;
 use countersign::store::Listing;
 
 pub(crate) use self::clock::behind;
-pub(crate) use self::finding::path as shell_path;
 use self::finding::{Findings, Level, path};
+pub(crate) use self::finding::{path as shell_path, quoted};
 use crate::args::DoctorArgs;
 use crate::config::{Config, SecretsFrom};
 use crate::failure::Failure;

@@ -121,7 +121,8 @@ fn printed(
     let recorded = record(home, stores, &peer, times, "its keys were made here");
     settle();
     if let Err(failure) = file::print(exported) {
-        return Err(undo(home, stores, &peer, &failure, now));
+        // The clock has gone on: what is over by now does not come back.
+        return Err(undo(home, stores, &peer, &failure, show::now()));
     }
     eprint!("{}", show::printable_lines(&story(&peer, now, "The keys for the other side were printed")?));
     recorded
@@ -207,9 +208,15 @@ fn given(peer: &Peer, args: &RotateArgs) -> Result<NewKeys, Failure> {
 fn story(peer: &Peer, now: UnixTime, keys: &str) -> Result<String, Failure> {
     let (name, new) = (&peer.name, newest(peer)?);
     let old = peer.accepted(now).find(|one| one.number < new.number);
-    let old = old.map_or_else(String::new, |old| {
-        format!("Both are accepted. {}: {}\n", old.id(name), until(peer, old, now))
-    });
+    let old = old.map_or_else(
+        || {
+            format!(
+                "No other one is accepted. If {name} has none either, it asks for this fingerprint (--fingerprint): read it to its\n\
+                 operator, and not on the channel on which the keys go.\n"
+            )
+        },
+        |old| format!("Both are accepted. {}: {}\n", old.id(name), until(peer, old, now)),
+    );
     Ok(format!(
         "{} is the next credential of {name} (profile {})\nfingerprint {}\n{old}{keys}.\n\
          With Countersign there:  countersign rotate NAME --from FILE   (NAME: this service's name there)\n\
