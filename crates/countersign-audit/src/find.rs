@@ -186,7 +186,7 @@ pub(crate) struct First {
     pub(crate) time: Option<OffsetDateTime>,
 }
 
-/// The first record of the file at `path`, if one stands near its beginning.
+/// The first record of the file at `path` that is its writer's.
 pub(crate) fn first_record(path: &Path, key: &WriterKey) -> io::Result<Option<First>> {
     first_in(&lines::open(path)?, key)
 }
@@ -194,18 +194,28 @@ pub(crate) fn first_record(path: &Path, key: &WriterKey) -> io::Result<Option<Fi
 fn first_in(file: &File, key: &WriterKey) -> io::Result<Option<First>> {
     let length = file.metadata()?.len();
     // Nearly always it is the first line.
-    for window in [4096.min(length), WINDOW.min(length)] {
-        let bytes = read_range(file, 0, window)?;
-        for line in bytes.split(|byte| *byte == b'\n') {
-            if let Some(sealed) = line::read(key, line) {
-                let time = serde_json::from_slice::<Time>(line).ok();
-                let time = time.and_then(|it| OffsetDateTime::parse(&it.time, &Rfc3339).ok());
-                let before = Link { seq: sealed.link.seq.saturating_sub(1), mac: sealed.prev };
-                return Ok(Some(First { before, time }));
-            }
+    let bytes = read_range(file, 0, length.min(4096))?;
+    let near = bytes.split(|byte| *byte == b'\n').find_map(|line| first_of(line, key));
+    if near.is_some() || length <= 4096 {
+        return Ok(near);
+    }
+    let mut whole = file.try_clone()?;
+    whole.seek(SeekFrom::Start(0))?;
+    let mut lines = Lines::new(whole.take(length));
+    while let Some(line) = lines.next()? {
+        if let Some(first) = first_of(line.text, key) {
+            return Ok(Some(first));
         }
     }
     Ok(None)
+}
+
+fn first_of(line: &[u8], key: &WriterKey) -> Option<First> {
+    let sealed = line::read(key, line)?;
+    let time = serde_json::from_slice::<Time>(line).ok();
+    let time = time.and_then(|it| OffsetDateTime::parse(&it.time, &Rfc3339).ok());
+    let before = Link { seq: sealed.link.seq.saturating_sub(1), mac: sealed.prev };
+    Some(First { before, time })
 }
 
 #[derive(Deserialize)]
