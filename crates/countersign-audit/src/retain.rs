@@ -205,7 +205,13 @@ impl Chain {
                 total = total.saturating_add(looked.own.unwrap_or_default().1);
             }
         }
-        Ok(if little { 0 } else { total })
+        // The file in use is looked through only if it matters. It changes all the time.
+        let own = total - current;
+        if little || total <= self.settings.keep_bytes {
+            return Ok(if little { 0 } else { total });
+        }
+        let held = look_through(&self.path, &self.key, u64::MAX)?;
+        Ok(own.saturating_add(held.map_or(0, |held| held.own)))
     }
 
     /// Removes a file of the chain, which then begins at `next`, if it is the one that is to go: its records are those
