@@ -134,6 +134,8 @@ impl<'a> Walk<'a> {
             self.end_run();
             self.resolve(None);
             (self.start, self.position) = (Some(start), None);
+            // With it may have gone what said how far it had come before.
+            self.removed.stored = 0;
         }
     }
 
