@@ -37,6 +37,7 @@ pub struct Trail {
 
 struct Shared {
     path: String,
+    spare_lines: u64,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -62,7 +63,13 @@ impl Trail {
     ) -> Result<Self, AuditError> {
         let chain = Chain::open(directory, writer, key, heads, settings)?;
         let path = chain.path.display().to_string();
-        let shared = Arc::new(Shared { path: path.clone(), queue: Mutex::default(), wake: Condvar::new() });
+        let spare_lines = chain.settings.spare_lines();
+        let shared = Arc::new(Shared {
+            path: path.clone(),
+            spare_lines,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+        });
         let working = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name(format!("audit-{writer}"))
@@ -92,6 +99,10 @@ impl AuditSink for Trail {
         drop(queue);
         self.shared.wake.notify_one();
         ticket
+    }
+
+    fn spare_lines(&self) -> u64 {
+        self.shared.spare_lines
     }
 }
 
