@@ -159,7 +159,10 @@ impl Chain {
                             ..Looked::default()
                         };
                     }
-                    if looked.own.is_some() && length > looked.all && !std::mem::replace(&mut looked.said, true) {
+                    if looked.own.is_some()
+                        && length > looked.all
+                        && !std::mem::replace(&mut looked.said, true)
+                    {
                         self.grown(&path, length - looked.all);
                     }
                     known.insert(path.clone(), looked);
@@ -217,7 +220,9 @@ impl Chain {
     /// Removes a file of the chain, which then begins at `next`, if it is the one that is to go: its records are those
     /// that come before. Says so first. `false` if it has to stay.
     fn remove(&mut self, file: &Kept, next: Option<Link>, now: OffsetDateTime) -> io::Result<bool> {
-        let (Some(Ends { start, .. }), Some(held)) = (self.ends, look_through(&file.path, &self.key, u64::MAX)?) else {
+        let (Some(Ends { start, .. }), Some(held)) =
+            (self.ends, look_through(&file.path, &self.key, u64::MAX)?)
+        else {
             return Ok(false);
         };
         let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -261,7 +266,9 @@ impl Chain {
         let what = if fits {
             format!("with the records {from} to {to}")
         } else {
-            format!("not whole: of the records {from} to {to} there were {there}, or they did not follow one another")
+            format!(
+                "not whole: of the records {from} to {to} there were {there}, or they did not follow one another"
+            )
         };
         record.count = Some(to.saturating_sub(start.seq));
         record.detail = Some(format!("{name} was older or more than is to be kept, {what}; {}", begins(to)));
@@ -301,7 +308,8 @@ impl Chain {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 tracing::info!(file = %name, "an old file of the audit trail was removed");
                 let mut record = Record::new(Direction::Local, "trail", Outcome::Changed, REMOVED);
-                record.detail = Some(format!("{name}, lines of version 1, was older or more than is to be kept"));
+                record.detail =
+                    Some(format!("{name}, lines of version 1, was older or more than is to be kept"));
                 self.notes.push(record);
             }
         }
@@ -335,8 +343,9 @@ impl Chain {
     fn not_removed(&mut self, path: &Path, name: &str, greatest: u64) {
         let looked = self.looked.entry(path.to_owned()).or_default();
         if !std::mem::replace(&mut looked.said, true) {
-            let detail =
-                format!("{name} is old and holds record {greatest}, which is not: somebody put it there; the file stays");
+            let detail = format!(
+                "{name} is old and holds record {greatest}, which is not: somebody put it there; the file stays"
+            );
             self.note("file-mixed", None, detail);
         }
     }

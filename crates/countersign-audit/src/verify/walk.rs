@@ -299,7 +299,8 @@ impl<'a> Walk<'a> {
             return;
         }
         let (reason, detail) = (entry.record.reason, entry.record.detail.unwrap_or_default());
-        if let Some(begins) = begins_after(&detail).filter(|_| [REMOVED, REMOVED_DAMAGED].contains(&&*reason)) {
+        if let Some(begins) = begins_after(&detail).filter(|_| [REMOVED, REMOVED_DAMAGED].contains(&&*reason))
+        {
             self.removed.times += 1;
             self.removed.said = Some((begins, seq, self.at.file.clone(), entry.time.clone()));
         }

@@ -85,7 +85,11 @@ impl Upkeep {
     fn alarm(authenticator: &Authenticator, all: bool) {
         let inner = authenticator.inner();
         for (credential, times) in inner.limiters.alarms.due(all, inner.clock.now_ms()) {
-            tracing::error!(credential, times, "somebody has come with a credential that is marked as compromised");
+            tracing::error!(
+                credential,
+                times,
+                "somebody has come with a credential that is marked as compromised"
+            );
         }
     }
 
