@@ -104,6 +104,7 @@ impl Look<'_> {
             Some(Stored::Sealed(ends)) => Some(ends),
             Some(Stored::Changed) | None => None,
         };
+        let stored_start = ends.map_or(0, |ends| ends.start.seq);
         // Retention may have removed something before the files were listed: it has said so before.
         if let (Some(ends), Some(Stored::Sealed(later))) = (&mut ends, self.head(key)?)
             && later.start.seq > ends.start.seq
@@ -112,6 +113,7 @@ impl Look<'_> {
         }
         let first = ends.map(|ends| ends.start.seq + 1);
         let mut walk = Walk::new(self.writer, keys, ends, expect, collected);
+        walk.stored_start(stored_start);
         match head {
             Some(Stored::Changed) => walk.head_changed(),
             // A file of this writer is to be there: lines of version 1 have no chain, and no head.

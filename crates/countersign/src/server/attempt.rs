@@ -13,7 +13,7 @@ use countersign_protocol::shared_secret::Challenge;
 use countersign_store::random;
 
 use super::authenticator::Authenticator;
-use super::lines::Kind;
+use super::lines::{Kind, Share};
 use super::rate_fields::RateFields;
 use super::reject::Rejection;
 use super::snapshot::{Found, Identified};
@@ -145,7 +145,8 @@ impl<'a> Attempt<'a> {
             return true;
         }
         let (now, lines) = (inner.clock.now_ms(), &inner.limiters.lines);
-        let has_line = lines.has_room(limited, self.service.is_some(), self.source, now);
+        let share = Share::of(outcome, reason, self.service.is_some());
+        let has_line = lines.has_room(limited, share, self.source, now);
         if !has_line {
             let kind = Kind { step: self.step, refused: outcome == Outcome::Refused, reason };
             lines.fold(kind, self.source, self.service.as_ref(), now);
@@ -196,7 +197,9 @@ impl<'a> Attempt<'a> {
         if refusal == Refusal::CredentialCompromised {
             let (source, credential) =
                 (self.source.to_canonical(), self.credential.as_deref().unwrap_or_default());
-            tracing::error!(%source, credential, "somebody has come with a credential that is marked as compromised");
+            if let Some(times) = inner.limiters.alarms.count(credential, inner.clock.now_ms()) {
+                tracing::error!(%source, credential, times, "somebody has come with a credential that is marked as compromised");
+            }
         }
         // A trail that cannot be written turns even a refusal into "cannot decide": it must be noticed.
         let refusal = match self.write_refusal(&refusal).await {

@@ -174,7 +174,10 @@ impl Builder {
             decoy: MacKey::new(Zeroizing::new(random::<32>()).as_slice()),
             replays: ReplayLog::new(REPLAY_CAPACITY),
             outstanding: Outstanding::default(),
-            limiters: Limiters::new(&self.limits),
+            limiters: Limiters::new(
+                &self.limits,
+                self.audit.as_ref().map_or(u64::MAX, |audit| audit.spare_lines()),
+            ),
             proxies: self.proxies,
             audit: self.audit,
             clock: self.clock,

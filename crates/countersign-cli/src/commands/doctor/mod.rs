@@ -86,6 +86,7 @@ fn examine(home: &Home, offline: bool) -> Findings {
     trail::chain(home, &mut findings);
     if let Some(config) = &config {
         trail::room(home, config, &mut findings);
+        trail::budget(config, &mut findings);
     }
     clock::check(home, listing.as_ref(), &mut findings);
     if let Some(listing) = &listing {
