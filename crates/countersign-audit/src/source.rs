@@ -41,6 +41,20 @@ impl Found {
         }
     }
 
+    /// Whether this is a file of the chain that holds a line, whole or too long to be one. One that cannot be read may.
+    pub(crate) fn has_line(&self) -> bool {
+        match self.kind {
+            Kind::Archive(..) => true,
+            Kind::Current => match lines::open(&self.path) {
+                Ok(file) => Lines::new(file)
+                    .next()
+                    .map_or(true, |line| line.is_some_and(|line| line.ended || line.too_long)),
+                Err(error) => error.kind() != ErrorKind::NotFound,
+            },
+            Kind::Unchained(_) | Kind::Other => false,
+        }
+    }
+
     pub(crate) fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }

@@ -14,7 +14,9 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
-use countersign_audit::{Anchor, AuditKey, FaultKind, NoticeKind, Records, Verify, verify};
+use countersign_audit::{
+    Anchor, AuditKey, FaultKind, Heads, HeadsError, NoticeKind, Records, StoredHead, Verify, verify,
+};
 use support::{Place, Wrong};
 
 /// Twelve records of `serve` in files of four, and three of `call`.
@@ -185,6 +187,42 @@ fn a_removed_file_is_named_and_so_is_a_renamed_and_an_unknown_one() {
     fs::rename(place.file(SECOND), place.file("serve.old.jsonl")).unwrap();
     let kinds: Vec<_> = place.faults().into_iter().map(|(kind, ..)| kind).collect();
     assert_eq!(kinds, [FaultKind::FileUnknown, FaultKind::Missing]);
+}
+
+/// Says of the first question about each writer that nothing is known: its writer is about to begin.
+struct NotYet(countersign_audit::MemoryHeads, std::sync::atomic::AtomicUsize);
+
+impl Heads for NotYet {
+    fn load(&self, writer: &str) -> Result<Option<StoredHead>, HeadsError> {
+        let asked = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if asked == 0 { Ok(None) } else { self.0.load(writer) }
+    }
+
+    fn store(&self, writer: &str, head: &StoredHead) -> Result<(), HeadsError> {
+        self.0.store(writer, head)
+    }
+
+    fn writers(&self) -> Result<Vec<String>, HeadsError> {
+        self.0.writers()
+    }
+}
+
+#[test]
+fn a_chain_that_is_begun_meanwhile_or_not_yet_is_whole() {
+    let place = Place::new();
+    place.write("serve", &["1", "2"]);
+    let line = place.lines(LAST)[0].clone();
+    let heads = NotYet(place.heads.clone(), 0.into());
+    let report = verify(&place.audit(), &place.key, &heads, &Verify::default()).unwrap();
+    assert!(report.is_whole() && report.writers[0].records == 2, "{report:#?}");
+    // Killed before the first line was written whole: nobody was told of it.
+    place.heads.restore(BTreeMap::new());
+    for begun in ["", &line[..1], &line[..line.len() - 1]] {
+        place.put(LAST, &[begun.to_owned()]);
+        place.assert_whole();
+    }
+    place.put(LAST, &[line]);
+    assert_eq!(place.faults().into_iter().map(|(kind, ..)| kind).collect::<Vec<_>>(), [FaultKind::HeadLost]);
 }
 
 #[test]
