@@ -107,8 +107,18 @@ impl Chain {
     /// Removes the writer's oldest files as far as the settings say.
     fn prune(&mut self, now: OffsetDateTime, few: usize) {
         self.rotated = false;
+        let noted = self.notes.len();
         if let Err(error) = self.remove_old(now, few) {
             tracing::warn!(%error, writer = self.writer, "old files of the audit trail could not be removed");
+        }
+        // What was found does not wait for the next record: the process may end before.
+        if self.notes.len() > noted {
+            match self.append(&[]) {
+                Ok(()) => self.keep_head(),
+                Err(error) => {
+                    tracing::warn!(%error, "what the audit trail has to say of itself waits for room")
+                }
+            }
         }
     }
 
@@ -159,12 +169,6 @@ impl Chain {
                             ..Looked::default()
                         };
                     }
-                    if looked.own.is_some()
-                        && length > looked.all
-                        && !std::mem::replace(&mut looked.said, true)
-                    {
-                        self.grown(&path, length - looked.all);
-                    }
                     known.insert(path.clone(), looked);
                     looked.first
                 }
@@ -206,6 +210,10 @@ impl Chain {
             // A copy is no more than there was.
             if before.replace(file.first.before.seq) != Some(file.first.before.seq) {
                 total = total.saturating_add(looked.own.unwrap_or_default().1);
+            }
+            let more = file.path.metadata()?.len().saturating_sub(looked.all);
+            if more > 0 && !std::mem::replace(&mut looked.said, true) {
+                self.grown(&file.path, more);
             }
         }
         // The file in use is looked through only if it matters. It changes all the time.
