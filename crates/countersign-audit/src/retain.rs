@@ -111,6 +111,12 @@ impl Chain {
         if let Err(error) = self.remove_old(now, few) {
             tracing::warn!(%error, writer = self.writer, "old files of the audit trail could not be removed");
         }
+        for (reason, (files, mut detail)) in std::mem::take(&mut self.amiss) {
+            if files > 1 {
+                detail.push_str(&format!("; and the same of {} other files", files - 1));
+            }
+            self.note(reason, Some(files), detail);
+        }
         // What was found does not wait for the next record: the process may end before.
         if self.notes.len() > noted {
             match self.append(&[]) {
@@ -344,7 +350,7 @@ impl Chain {
         let detail = format!(
             "{name} has {bytes} bytes that this chain's writer did not write; nothing is removed on their account"
         );
-        self.note("file-grown", None, detail);
+        self.found_amiss("file-grown", detail);
     }
 
     /// Records that are not old stand in a file that is.
@@ -354,8 +360,13 @@ impl Chain {
             let detail = format!(
                 "{name} is old and holds record {greatest}, which is not: somebody put it there; the file stays"
             );
-            self.note("file-mixed", None, detail);
+            self.found_amiss("file-mixed", detail);
         }
+    }
+
+    /// One record says it of all files: with many of them somebody could fill the trail.
+    fn found_amiss(&mut self, reason: &'static str, detail: String) {
+        self.amiss.entry(reason).or_insert((0, detail)).0 += 1;
     }
 }
 
