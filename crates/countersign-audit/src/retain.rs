@@ -122,7 +122,7 @@ impl Chain {
             match self.append(&[]) {
                 Ok(()) => self.keep_head(),
                 Err(error) => {
-                    tracing::warn!(%error, "what the audit trail has to say of itself waits for room")
+                    tracing::warn!(%error, "what the audit trail has to say of itself waits for room");
                 }
             }
         }
