@@ -1,6 +1,6 @@
 //! One writer's chain on disk. Everything here happens while the writer's lock is held.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -42,6 +42,8 @@ pub(crate) struct Chain {
     pub(crate) notes: Vec<Record>,
     /// The files that are put aside, as far as they were looked at.
     pub(crate) looked: HashMap<PathBuf, Looked>,
+    /// What was found wrong with files that are put aside, by reason: with how many, and what with the first.
+    pub(crate) amiss: BTreeMap<&'static str, (u64, String)>,
     /// Whether a file was put aside since old ones were last looked for.
     pub(crate) rotated: bool,
     /// Whether it was said that the clock may be wrong.
@@ -87,6 +89,7 @@ impl Chain {
             tip: None,
             notes: Vec::new(),
             looked: HashMap::new(),
+            amiss: BTreeMap::new(),
             rotated: false,
             doubted: false,
             complained: None,

@@ -107,8 +107,24 @@ impl Chain {
     /// Removes the writer's oldest files as far as the settings say.
     fn prune(&mut self, now: OffsetDateTime, few: usize) {
         self.rotated = false;
+        let noted = self.notes.len();
         if let Err(error) = self.remove_old(now, few) {
             tracing::warn!(%error, writer = self.writer, "old files of the audit trail could not be removed");
+        }
+        for (reason, (files, mut detail)) in std::mem::take(&mut self.amiss) {
+            if files > 1 {
+                detail.push_str(&format!("; and the same of {} other files", files - 1));
+            }
+            self.note(reason, Some(files), detail);
+        }
+        // What was found does not wait for the next record: the process may end before.
+        if self.notes.len() > noted {
+            match self.append(&[]) {
+                Ok(()) => self.keep_head(),
+                Err(error) => {
+                    tracing::warn!(%error, "what the audit trail has to say of itself waits for room");
+                }
+            }
         }
     }
 
@@ -159,12 +175,6 @@ impl Chain {
                             ..Looked::default()
                         };
                     }
-                    if looked.own.is_some()
-                        && length > looked.all
-                        && !std::mem::replace(&mut looked.said, true)
-                    {
-                        self.grown(&path, length - looked.all);
-                    }
                     known.insert(path.clone(), looked);
                     looked.first
                 }
@@ -206,6 +216,10 @@ impl Chain {
             // A copy is no more than there was.
             if before.replace(file.first.before.seq) != Some(file.first.before.seq) {
                 total = total.saturating_add(looked.own.unwrap_or_default().1);
+            }
+            let more = file.path.metadata()?.len().saturating_sub(looked.all);
+            if more > 0 && !std::mem::replace(&mut looked.said, true) {
+                self.grown(&file.path, more);
             }
         }
         // The file in use is looked through only if it matters. It changes all the time.
@@ -336,7 +350,7 @@ impl Chain {
         let detail = format!(
             "{name} has {bytes} bytes that this chain's writer did not write; nothing is removed on their account"
         );
-        self.note("file-grown", None, detail);
+        self.found_amiss("file-grown", detail);
     }
 
     /// Records that are not old stand in a file that is.
@@ -346,8 +360,13 @@ impl Chain {
             let detail = format!(
                 "{name} is old and holds record {greatest}, which is not: somebody put it there; the file stays"
             );
-            self.note("file-mixed", None, detail);
+            self.found_amiss("file-mixed", detail);
         }
+    }
+
+    /// One record says it of all files: with many of them somebody could fill the trail.
+    fn found_amiss(&mut self, reason: &'static str, detail: String) {
+        self.amiss.entry(reason).or_insert((0, detail)).0 += 1;
     }
 }
 

@@ -167,7 +167,8 @@ fn no_more_bytes_are_kept_than_is_said_and_a_damaged_beginning_does_not_change_t
     place.chain.looked.clear();
     for number in 200..400_i32 {
         place.write(start() + Duration::SECOND * number);
-        assert!(bytes(&place) < 10_000 + 2_000, "{}", bytes(&place));
+        // Lines that are damaged count for nothing.
+        assert!(bytes(&place) < 10_000 + 2_000 + 2_000, "{}", bytes(&place));
     }
 }
 

@@ -48,7 +48,7 @@ enum Mutation {
     RemoveFile,
     Rewrite(Index),
     Move { line: Index, to: Index },
-    Grow { mib: u64 },
+    Grow { kib: u64 },
     Rename { number: u64 },
     Copy { times: u64 },
 }
@@ -65,7 +65,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         1 => Just(Mutation::RemoveFile),
         1 => at().prop_map(Mutation::Rewrite),
         2 => (at(), at()).prop_map(|(line, to)| Mutation::Move { line, to }),
-        2 => (1..3_u64).prop_map(|mib| Mutation::Grow { mib }),
+        2 => (16..600_u64).prop_map(|kib| Mutation::Grow { kib }),
         2 => (0..20_u64).prop_map(|number| Mutation::Rename { number }),
         1 => (1..40_u64).prop_map(|times| Mutation::Copy { times }),
     ]
@@ -83,8 +83,8 @@ fn mutate(place: &Place, name: &str, mutation: &Mutation) -> bool {
     let (writer, in_use) = (name.split('.').next().unwrap(), name.matches('.').count() == 1);
     match mutation {
         // Without a line end it is what a crash leaves in a file that is in use.
-        Mutation::Grow { mib } => {
-            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(mib << 20).unwrap();
+        Mutation::Grow { kib } => {
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(kib << 10).unwrap();
             return !in_use;
         }
         // And the other name is what a file gets that is put aside.
@@ -129,7 +129,7 @@ fn mutate(place: &Place, name: &str, mutation: &Mutation) -> bool {
                 Mutation::Rewrite(line) => {
                     // As a record of another outcome, valid JSON, with the MAC that was there.
                     let line = &mut lines[line.index(count)];
-                    let text = String::from_utf8_lossy(line);
+                    let text = String::from_utf8_lossy(line).into_owned();
                     *line = text.replace("\"refused\"", "\"accepted\"").into_bytes();
                 }
                 _ => {}

@@ -156,7 +156,7 @@ fn begin(stores: &Stores, peer: &Peer, keys: NewKeys, times: Times, now: UnixTim
 
 /// Gives a running server the time to take the keys over: once the other side has them, it may send them at once and
 /// often, and each refusal would count against the limits on failures.
-fn settle() {
+pub(super) fn settle() {
     std::thread::sleep(LIVE);
 }
 

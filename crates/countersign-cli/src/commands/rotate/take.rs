@@ -7,6 +7,7 @@ use countersign::protocol::fingerprint::Fingerprint;
 use countersign::store::exchange::MAX;
 use countersign::store::{Ended, Ending, Exported, Next, Peer, StoreError};
 
+use super::make::settle;
 use super::{Times, newest, refuse_open, until};
 use crate::args::RotateArgs;
 use crate::change::{self, Change};
@@ -73,6 +74,7 @@ pub(super) fn take(
         ..Change::of("rotate", "rotation-taken", name)
     };
     let recorded = change::record(home, &stores.local, change);
+    settle();
     let old = peer.accepted(now).find(|one| one.number < new.number);
     let old = old.map_or_else(String::new, |old| {
         format!("Both are accepted. {}: {}\n", old.id(name), until(&peer, old, now))
