@@ -11,6 +11,7 @@ use super::files::files;
 use super::finding::{Findings, path};
 use crate::commands::restore;
 use crate::commands::rotate::named;
+use crate::config::{Config, SecretsFrom};
 use crate::home::Home;
 use crate::show;
 
@@ -18,7 +19,7 @@ use crate::show;
 const RESTORE: &str = "restore the store and its master key together from a backup (docs/backup.md)";
 
 /// Looks at the store; what is in it, as far as it opens.
-pub(super) fn check(home: &Home, findings: &mut Findings) -> Option<Listing> {
+pub(super) fn check(home: &Home, config: Option<&Config>, findings: &mut Findings) -> Option<Listing> {
     let file = home.store_file();
     let whole = intact(home, findings);
     let key = match home.master_key() {
@@ -41,7 +42,10 @@ pub(super) fn check(home: &Home, findings: &mut Findings) -> Option<Listing> {
                 findings.fail("store", damaged.to_string(), damaged_mend(home, damaged));
             }
             if listing.damaged.is_empty() {
-                findings.ok("store", format!("{} peers, and all of their keys open", listing.peers.len()));
+                let local = config.is_none_or(|config| config.secrets.from() == SecretsFrom::Store);
+                let what = format!("{} peers, and all of their keys open", listing.peers.len());
+                let elsewhere = "it opens; the peers are elsewhere ([secrets] from)".to_owned();
+                findings.ok("store", if local { what } else { elsewhere });
             }
             Some(listing)
         }
