@@ -29,7 +29,7 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
             let recorded =
                 change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name));
             let files = rotate::remove_all(home, &peer.name);
-            show::out(&format!(
+            show::done(&format!(
                 "removed {}; a running server refuses it within a second\n{files}",
                 peer.name
             ))?;
@@ -49,7 +49,7 @@ fn schedule(home: &Home, args: &PeerScheduleArgs) -> Result<(), Failure> {
     let recorded = change::record(home, &local, change);
     let due = peers.get(name).ok().filter(|peer| peer.due().is_some());
     let due = due.map(|peer| format!("; due {}", life::due(&peer, show::now()))).unwrap_or_default();
-    show::out(&format!("{name} is to be rotated {shown}{due}\n"))?;
+    show::done(&format!("{name} is to be rotated {shown}{due}\n"))?;
     recorded
 }
 
@@ -85,7 +85,7 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     };
     let recorded = change::record(home, &local, change);
     let fingerprint = peer.credentials.last().map(|credential| credential.fingerprint.to_string());
-    show::out(&format!(
+    show::done(&format!(
         "added {} (profile {})\nfingerprint {}\nThe other side must see the same digits: `countersign peer show`, and read them to each other.\n",
         peer.name,
         peer.profile,

@@ -124,7 +124,7 @@ fn printed(
         // The clock has gone on: what is over by now does not come back.
         return Err(undo(home, stores, &peer, &failure, show::now()));
     }
-    eprint!("{}", show::printable_lines(&story(&peer, now, "The keys for the other side were printed")?));
+    show::err(&show::printable_lines(&story(&peer, now, "The keys for the other side were printed")?));
     recorded
 }
 

@@ -79,7 +79,7 @@ pub(super) fn take(
     let old = old.map_or_else(String::new, |old| {
         format!("Both are accepted. {}: {}\n", old.id(name), until(&peer, old, now))
     });
-    show::out(&format!(
+    show::done(&format!(
         "{} is the next credential of {name} (profile {}), taken in and used from now on\nfingerprint {}\n{old}\
          Remove the file. On the other side `countersign rotate … --check` tells when this service has used it.\n",
         new.id(name),
