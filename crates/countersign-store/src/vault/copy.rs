@@ -13,7 +13,8 @@ use crate::sqlite::{Aside, SqliteStore};
 
 const NAME: &str = "vault copy";
 
-/// How old a copy is. Neither a clock that is set back nor a restart makes it younger.
+/// How old a copy is. A clock that is set back does not make it younger while this process runs, nor does a restart: the
+/// age is kept with the copy. How long nothing ran is known from the clock alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Age {
     /// When it was current, by the wall clock.

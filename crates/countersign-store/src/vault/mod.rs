@@ -7,7 +7,7 @@
 //! rotations of one peer are open.
 //!
 //! While Vault is away the last good document goes on, for [`Place::max_stale`] at most, also over a restart: it is
-//! kept in the local store, sealed. What Vault **refuses** is not an outage, and ends it: see [`VaultError`].
+//! kept in the local store, sealed. What Vault **refuses** is not an outage, and ends it (`standing.rs`).
 
 mod copy;
 mod doctor;
