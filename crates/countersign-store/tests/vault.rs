@@ -548,6 +548,22 @@ fn a_server_that_never_answers_is_an_outage() {
 }
 
 #[test]
+fn tidying_up_does_not_wait_for_a_vault_that_is_slow() {
+    let Some(bao) = Bao::dev() else { return };
+    let node = Node { timeout: Duration::from_secs(60), ..Node::new(&bao) };
+    let store = node.open().unwrap();
+    add(&store, "billing", 1);
+    store.rotate(&billing(), next(2), NOW).unwrap();
+    let uid = store.get(&billing()).unwrap().credentials[1].uid;
+    store.note(&[Use { uid, direction: UseDirection::Inbound, at: NOW.plus(7) }]).unwrap();
+    bao.hold(true);
+    let settled = store.settle(NOW.plus(10_000));
+    bao.hold(false);
+    assert!(settled.unwrap().is_empty(), "it has not waited");
+    eventually("it is done all the same", || live(&store) == [2]);
+}
+
+#[test]
 fn a_copy_is_not_used_beyond_its_age_and_none_at_all_where_none_is_wanted() {
     let Some(bao) = Bao::with_files(None) else { return };
     let node = Node { max_stale: 3, ..Node::new(&bao) };
