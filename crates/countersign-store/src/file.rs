@@ -32,6 +32,15 @@ pub fn replace(path: &Path, target: &Path) -> io::Result<()> {
     sync_directory_of(target)
 }
 
+/// Removes a file, durably.
+///
+/// # Errors
+/// It cannot be removed, or not durably: then it may be there again after a power cut.
+pub fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    sync_directory_of(path)
+}
+
 /// Makes what happened to names in this file's directory durable.
 fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());

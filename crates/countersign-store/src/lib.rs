@@ -58,7 +58,8 @@ const READ_ONLY: &str = "change them where they come from";
 pub struct Stale {
     /// When the copy was current, by the wall clock.
     pub since: UnixTime,
-    /// How old it is, in seconds. Neither a clock that is set back nor a restart makes it younger.
+    /// How old it is, in seconds. A clock that is set back does not make it younger while this process runs, nor does a
+    /// restart. How long nothing ran is known from the clock alone.
     pub age: u64,
     /// At which age it is not used any more, in seconds.
     pub max: u64,

@@ -38,7 +38,12 @@ pub(crate) fn run(home: &Home, args: &DoctorArgs) -> Result<(), Failure> {
 }
 
 /// The peers, where they are not in the store and can be had.
-fn elsewhere(home: &Home, config: Option<&Config>, offline: bool, findings: &mut Findings) -> Option<Listing> {
+fn elsewhere(
+    home: &Home,
+    config: Option<&Config>,
+    offline: bool,
+    findings: &mut Findings,
+) -> Option<Listing> {
     let mend = match config?.secrets.from() {
         SecretsFrom::Config => {
             format!("put it right, or correct the [[peer]] in {}", path(&home.config_file()))

@@ -23,7 +23,7 @@ pub(super) fn finish(home: &Home, stores: &Stores, args: &RotateArgs) -> Result<
             old.id(name)
         )));
     }
-    stores.peers.end(name, Which::Number(old.number), Ending::Retired, now)?;
+    let ended = stores.end(name, Which::Number(old.number), Ending::Retired)?;
     let detail = if confirmed { "its successor is in use" } else { "its successor was not in use (danger)" };
     let change = Change {
         credential: Some(old.id(name)),
@@ -38,7 +38,7 @@ pub(super) fn finish(home: &Home, stores: &Stores, args: &RotateArgs) -> Result<
         old.id(name),
         new.id(name)
     ))?;
-    recorded
+    Failure::both(recorded, ended.untold)
 }
 
 /// Ends the new credential, if nobody has used it.
@@ -55,7 +55,7 @@ pub(super) fn abandon(home: &Home, stores: &Stores, args: &RotateArgs) -> Result
             new.number
         )));
     }
-    stores.peers.end(name, Which::Number(new.number), Ending::Abandoned, now)?;
+    let ended = stores.end(name, Which::Number(new.number), Ending::Abandoned)?;
     let change = Change {
         credential: Some(new.id(name)),
         profile: Some(peer.profile),
@@ -70,5 +70,5 @@ pub(super) fn abandon(home: &Home, stores: &Stores, args: &RotateArgs) -> Result
         new.id(name),
         old.id(name)
     ))?;
-    recorded
+    Failure::both(recorded, ended.untold)
 }

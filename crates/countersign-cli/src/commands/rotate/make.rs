@@ -121,29 +121,32 @@ fn printed(
     let recorded = record(home, stores, &peer, times, "its keys were made here");
     settle();
     if let Err(failure) = file::print(exported) {
-        // The clock has gone on: what is over by now does not come back.
-        return Err(undo(home, stores, &peer, &failure, show::now()));
+        return Err(undo(home, stores, &peer, &failure));
     }
     show::err(&show::printable_lines(&story(&peer, now, "The keys for the other side were printed")?));
     recorded
 }
 
 /// Calls off what nobody has got the keys of.
-fn undo(home: &Home, stores: &Stores, peer: &Peer, failure: &Failure, now: UnixTime) -> Failure {
+fn undo(home: &Home, stores: &Stores, peer: &Peer, failure: &Failure) -> Failure {
     let (name, why) = (&peer.name, failure.message());
     let number = peer.credentials.last().map_or(0, |newest| newest.number);
-    if let Err(error) = stores.peers.end(name, Which::Number(number), Ending::Abandoned, now) {
-        return Failure::new(format!(
-            "{why}; and the rotation could not be called off ({error}): `countersign rotate {name} --abandon`"
-        ));
-    }
+    let ended = match stores.end(name, Which::Number(number), Ending::Abandoned) {
+        Ok(ended) => ended,
+        Err(error) => {
+            return Failure::new(format!(
+                "{why}; and the rotation could not be called off ({}): `countersign rotate {name} --abandon`",
+                error.message()
+            ));
+        }
+    };
     let change = Change {
         credential: Some(CredentialId { peer: name.clone(), number }),
         profile: Some(peer.profile),
         detail: Some("its keys could not be written".to_owned()),
         ..Change::of("rotate", "rotation-abandoned", name)
     };
-    let unrecorded = change::record(home, &stores.local, change).err();
+    let unrecorded = Failure::both(change::record(home, &stores.local, change), ended.untold).err();
     let unrecorded = unrecorded.map(|failure| format!("; {}", failure.message())).unwrap_or_default();
     Failure::new(format!("{why}; the rotation was called off{unrecorded}"))
 }
