@@ -152,6 +152,20 @@ fn a_revocation_is_in_effect_although_the_trail_cannot_be_written() {
 }
 
 #[test]
+fn a_revocation_is_in_effect_although_nothing_can_be_said_of_it() {
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let pair = Pair::new();
+    let done = pair.orders.command(&["revoke", "billing"]).stdout(full()).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("the change is made and in effect"), "{said}");
+    assert_eq!(states(&pair.orders, "billing"), Vec::<String>::new(), "none lives");
+    // Nor that nothing can be said.
+    let mut again = pair.orders.command(&["revoke", "billing"]);
+    assert_eq!(again.stdout(full()).stderr(full()).status().unwrap().code(), Some(1));
+}
+
+#[test]
 fn a_revocation_waits_for_no_rotation() {
     let pair = Pair::new();
     let home = fs::File::open(pair.orders.path()).unwrap();

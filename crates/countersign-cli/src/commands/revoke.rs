@@ -68,7 +68,7 @@ pub(crate) fn run(home: &Home, args: &RevokeArgs) -> Result<(), Failure> {
     } else {
         text.push_str("The other side may still send it, and accept it: tell its operator.\n");
     }
-    show::out(&text)?;
+    show::done(&text)?;
     Failure::both(recorded, untold)
 }
 

@@ -33,7 +33,7 @@ pub(super) fn make(home: &Home, stores: &Stores, args: &RotateArgs, times: Times
         let peer = begin(stores, &peer, keys, times, now)?;
         let recorded = record(home, stores, &peer, times, "its keys were given");
         settle();
-        show::out(&story(&peer, now, "The other side needs the same keys")?)?;
+        show::done(&story(&peer, now, &Handing::ByHand)?)?;
         return recorded;
     }
     let config = home.config()?;
@@ -104,7 +104,7 @@ fn filed(
     if written.found {
         where_from.insert_str(0, "An interrupted run had written its keys already. ");
     }
-    show::out(&story(&peer, now, &where_from)?)?;
+    show::done(&story(&peer, now, &Handing::File(where_from))?)?;
     recorded
 }
 
@@ -123,7 +123,11 @@ fn printed(
     if let Err(failure) = file::print(exported) {
         return Err(undo(home, stores, &peer, &failure));
     }
-    show::err(&show::printable_lines(&story(&peer, now, "The keys for the other side were printed")?));
+    show::err(&show::printable_lines(&story(
+        &peer,
+        now,
+        &Handing::File("The keys for the other side were printed".to_owned()),
+    )?));
     recorded
 }
 
@@ -207,10 +211,34 @@ fn given(peer: &Peer, args: &RotateArgs) -> Result<NewKeys, Failure> {
     Ok(keys)
 }
 
+/// How the other side gets the keys.
+enum Handing {
+    /// From a file or standard output, as this says.
+    File(String),
+    /// As they were given here.
+    ByHand,
+}
+
 /// What has been done, and what is to be done.
-fn story(peer: &Peer, now: UnixTime, keys: &str) -> Result<String, Failure> {
+fn story(peer: &Peer, now: UnixTime, handing: &Handing) -> Result<String, Failure> {
     let (name, new) = (&peer.name, newest(peer)?);
     let old = peer.accepted(now).find(|one| one.number < new.number);
+    let keys = match handing {
+        Handing::File(said) => format!(
+            "{said}.\nWith Countersign there:  countersign rotate NAME --from FILE   (NAME: this service's name there)\n"
+        ),
+        Handing::ByHand => "\
+            The other side needs the same keys. With Countersign there: `rotate` with the same values, and then on one\n\
+            side, once both have them: `--finish --danger-unconfirmed`, since neither knows that the other has them.\n"
+            .to_owned(),
+    };
+    let finish = if old.is_some() {
+        format!(
+            "If so, end the old one:  countersign rotate {name} --finish   (it removes what is in exchange/, too)\n"
+        )
+    } else {
+        String::new()
+    };
     let old = old.map_or_else(
         || {
             format!(
@@ -221,10 +249,8 @@ fn story(peer: &Peer, now: UnixTime, keys: &str) -> Result<String, Failure> {
         |old| format!("Both are accepted. {}: {}\n", old.id(name), until(peer, old, now)),
     );
     Ok(format!(
-        "{} is the next credential of {name} (profile {})\nfingerprint {}\n{old}{keys}.\n\
-         With Countersign there:  countersign rotate NAME --from FILE   (NAME: this service's name there)\n\
-         Has {name} used it?      countersign rotate {name} --check\n\
-         If so, end the old one:  countersign rotate {name} --finish   (it removes what is in exchange/, too)\n",
+        "{} is the next credential of {name} (profile {})\nfingerprint {}\n{old}{keys}\
+         Has {name} used it?      countersign rotate {name} --check\n{finish}",
         new.id(name),
         peer.profile,
         new.fingerprint,
