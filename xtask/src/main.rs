@@ -97,3 +97,10 @@ fn run(command: &mut Command) -> Result<(), String> {
     let status = command.stdin(Stdio::null()).status().map_err(|error| format!("{shown}: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{shown} failed ({status})")) }
 }
+
+/// The exit code of a command whose codes mean something.
+fn exit_code(command: &mut Command) -> Result<i32, String> {
+    let shown = format!("{command:?}");
+    let status = command.stdin(Stdio::null()).status().map_err(|error| format!("{shown}: {error}"))?;
+    status.code().ok_or_else(|| format!("{shown} was killed ({status})"))
+}

@@ -1,17 +1,21 @@
 //! `cargo xtask mutants`: changes `countersign-protocol` in one place after the other and looks whether a test of that
 //! crate notices. Installs `cargo-mutants` into `target/tools`. What no test notices is listed in
-//! `target/mutants/mutants.out/missed.txt`; docs/testing.md says why each of these may stay.
+//! `target/mutants/mutants.out/missed.txt`, and makes this fail.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-use crate::run;
+use crate::{exit_code, run};
 
 pub(crate) const USAGE: &str = "cargo xtask mutants [ARGUMENTS OF cargo mutants …]";
 
 /// Installed if it is not there.
 const CARGO_MUTANTS: &str = "27.1.0";
+/// Changes that change nothing; docs/testing.md says why.
+const EQUIVALENT: &str = r"LengthPrefixed::with_capacity|replace \| with \^ in (Fingerprint::of|decode_hex)";
+/// What `cargo mutants` ends with if all are noticed, some of them by a test that does not end.
+const TIMEOUTS: i32 = 3;
 
 pub(crate) fn mutants(arguments: &[String]) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
@@ -29,8 +33,9 @@ pub(crate) fn mutants(arguments: &[String]) -> Result<(), String> {
     let mut command = Command::new(env!("CARGO"));
     // In a copy of the tree, which is built anew once.
     command.args(["mutants", "--package", "countersign-protocol", "--test-package", "countersign-protocol"]);
-    command.args(["--timeout", "90", "--no-shuffle", "--output"]).arg(root.join("target/mutants"));
-    command.args(arguments);
+    command.args(["--timeout", "90", "--no-shuffle", "--exclude-re", EQUIVALENT, "--output"]);
+    command.arg(root.join("target/mutants")).args(arguments);
     // Fewer generated cases: hundreds of mutants, each with all tests.
-    run(command.current_dir(root).env("PATH", path).env("PROPTEST_CASES", "32"))
+    let code = exit_code(command.current_dir(root).env("PATH", path).env("PROPTEST_CASES", "32"))?;
+    if code == 0 || code == TIMEOUTS { Ok(()) } else { Err(format!("cargo mutants ended with {code}")) }
 }

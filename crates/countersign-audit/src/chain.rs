@@ -1,6 +1,6 @@
 //! One writer's chain on disk. Everything here happens while the writer's lock is held.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use crate::disk::{self, Reserve};
-use crate::find::First;
 use crate::head::{Ends, Heads};
 use crate::key::WriterKey;
 use crate::line;
 use crate::record::written;
+use crate::retain::Looked;
 use crate::{AuditError, AuditKey, Direction, Outcome, Record, Settings, files};
 
 /// How long a group waits while another process writes. Each of them holds the lock for one group; one that holds
@@ -40,8 +40,12 @@ pub(crate) struct Chain {
     pub(crate) tip: Option<Tip>,
     /// What the trail has to say of itself: goes before the next records.
     pub(crate) notes: Vec<Record>,
-    /// The first records of files that are put aside, as far as they were looked at.
-    pub(crate) firsts: HashMap<PathBuf, First>,
+    /// The files that are put aside, as far as they were looked at.
+    pub(crate) looked: HashMap<PathBuf, Looked>,
+    /// What was found wrong with files that are put aside, by reason: with how many, and what with the first.
+    pub(crate) amiss: BTreeMap<&'static str, (u64, String)>,
+    /// Whether a file was put aside since old ones were last looked for.
+    pub(crate) rotated: bool,
     /// Whether it was said that the clock may be wrong.
     pub(crate) doubted: bool,
     complained: Option<Instant>,
@@ -84,7 +88,9 @@ impl Chain {
             ends: None,
             tip: None,
             notes: Vec::new(),
-            firsts: HashMap::new(),
+            looked: HashMap::new(),
+            amiss: BTreeMap::new(),
+            rotated: false,
             doubted: false,
             complained: None,
         };
@@ -92,7 +98,7 @@ impl Chain {
             chain.settle()?;
             // Stored before the first record is written: a file without a head is one whose head was taken away.
             chain.keep_head();
-            chain.tidy();
+            chain.tidy(usize::MAX);
             Ok(())
         });
         opened.map_err(failed)?;
@@ -146,7 +152,7 @@ impl Chain {
             link = line::write(&self.key, link, &written(time), record, &mut bytes)?;
         }
         if self.is_due(bytes.len() as u64, now) {
-            self.rotate(now)?;
+            self.rotate()?;
         }
         if let Err(error) = self.write(&bytes) {
             if !disk::is_full(&error) || !self.reserve.release() {

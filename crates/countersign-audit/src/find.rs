@@ -19,6 +19,11 @@ use crate::lines::{self, Lines};
 /// How much of a file's end is read at first; much longer than any line.
 const WINDOW: u64 = 64 * 1024;
 
+/// Files of a writer that are kept with what others have put behind its last record.
+const ASIDE_FILES: usize = 16;
+/// Bytes of each.
+const ASIDE_BYTES: u64 = 16 << 20;
+
 /// The last line of a file that is its writer's.
 #[derive(Clone, Copy, Debug)]
 struct Last {
@@ -120,17 +125,11 @@ impl Chain {
             Ok(())
         })?;
         if lines > 0 {
-            let aside = files::free(&self.directory, &files::numbered(&self.writer, number), "aside");
-            let mut kept = files::open(&aside)?;
-            pieces(file, end, length, |piece| kept.write_all(piece))?;
-            kept.sync_all()?;
-            let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let kept = self.keep_aside(file, (end, length), number)?;
             self.note(
                 "lines-set-aside",
                 Some(lines),
-                format!(
-                    "what stood after record {number} was not written by this chain's writer; it is in {name}"
-                ),
+                format!("what stood after record {number} was not written by this chain's writer; {kept}"),
             );
         } else {
             tracing::info!(path = %self.path.display(), "half a line that a crash left was cut off");
@@ -138,6 +137,30 @@ impl Chain {
         file.set_len(end)?;
         file.sync_all()?;
         Ok(end)
+    }
+
+    /// Keeps what stands in a range of a file as evidence: the first of it and the first times, for whoever can put it
+    /// there must not fill the disk so. What became of it.
+    fn keep_aside(&self, file: &File, (from, to): (u64, u64), number: u64) -> io::Result<String> {
+        let mine = |name: &str| {
+            name.ends_with(".aside") && name.split('.').next().is_some_and(|writer| writer == self.writer)
+        };
+        let there = files::all(&self.directory)?.iter().filter(|(name, _)| mine(name)).count();
+        if there >= ASIDE_FILES {
+            return Ok(format!(
+                "it was not kept, for there are {there} files with such already; look at them"
+            ));
+        }
+        let aside = files::free(&self.directory, &files::numbered(&self.writer, number), "aside");
+        let mut kept = files::open(&aside)?;
+        let most = to.min(from.saturating_add(ASIDE_BYTES));
+        pieces(file, from, most, |piece| kept.write_all(piece))?;
+        kept.sync_all()?;
+        let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(match to - most {
+            0 => format!("it is in {name}"),
+            more => format!("its beginning is in {name}, and {more} bytes were not kept"),
+        })
     }
 
     /// The file is behind what is known to have been written.
@@ -186,7 +209,7 @@ pub(crate) struct First {
     pub(crate) time: Option<OffsetDateTime>,
 }
 
-/// The first record of the file at `path`, if one stands near its beginning.
+/// The first record of the file at `path` that is its writer's.
 pub(crate) fn first_record(path: &Path, key: &WriterKey) -> io::Result<Option<First>> {
     first_in(&lines::open(path)?, key)
 }
@@ -194,18 +217,28 @@ pub(crate) fn first_record(path: &Path, key: &WriterKey) -> io::Result<Option<Fi
 fn first_in(file: &File, key: &WriterKey) -> io::Result<Option<First>> {
     let length = file.metadata()?.len();
     // Nearly always it is the first line.
-    for window in [4096.min(length), WINDOW.min(length)] {
-        let bytes = read_range(file, 0, window)?;
-        for line in bytes.split(|byte| *byte == b'\n') {
-            if let Some(sealed) = line::read(key, line) {
-                let time = serde_json::from_slice::<Time>(line).ok();
-                let time = time.and_then(|it| OffsetDateTime::parse(&it.time, &Rfc3339).ok());
-                let before = Link { seq: sealed.link.seq.saturating_sub(1), mac: sealed.prev };
-                return Ok(Some(First { before, time }));
-            }
+    let bytes = read_range(file, 0, length.min(4096))?;
+    let near = bytes.split(|byte| *byte == b'\n').find_map(|line| first_of(line, key));
+    if near.is_some() || length <= 4096 {
+        return Ok(near);
+    }
+    let mut whole = file.try_clone()?;
+    whole.seek(SeekFrom::Start(0))?;
+    let mut lines = Lines::new(whole.take(length));
+    while let Some(line) = lines.next()? {
+        if let Some(first) = first_of(line.text, key) {
+            return Ok(Some(first));
         }
     }
     Ok(None)
+}
+
+fn first_of(line: &[u8], key: &WriterKey) -> Option<First> {
+    let sealed = line::read(key, line)?;
+    let time = serde_json::from_slice::<Time>(line).ok();
+    let time = time.and_then(|it| OffsetDateTime::parse(&it.time, &Rfc3339).ok());
+    let before = Link { seq: sealed.link.seq.saturating_sub(1), mac: sealed.prev };
+    Some(First { before, time })
 }
 
 #[derive(Deserialize)]

@@ -14,7 +14,7 @@
 //! | `record`, `line` | a record; its line, with MACs |
 //! | `sink` | [`AuditSink`] and [`Ticket`]: where records go, and waiting until they are there |
 //! | `trail` | [`Trail`]: the queue, and the thread that writes groups of records |
-//! | `chain`, `find`, `rotate`, `disk` | one writer's files: append, find the end again, rotate and remove, the reserve |
+//! | `chain`, `find`, `rotate`, `retain`, `disk` | one writer's files: append, find the end again, put aside, remove, the reserve |
 //! | `head`, `files` | where chains begin and end; the names of files |
 //! | `source`, `lines`, `reader` | a writer's files at one moment; reading lines and records |
 //! | `verify` | [`verify`]: whether anybody touched the trail |
@@ -29,6 +29,7 @@ mod line;
 mod lines;
 mod reader;
 mod record;
+mod retain;
 mod rotate;
 mod settings;
 mod sink;
@@ -42,7 +43,7 @@ pub use line::Entry;
 pub use reader::{Follow, Records, Written, tail};
 pub use record::{Direction, Outcome, Record, now};
 pub use settings::{Settings, WhenFull};
-pub use sink::{AuditError, AuditSink, MemorySink, Ticket};
+pub use sink::{AuditError, AuditSink, MemorySink, Promise, Ticket};
 pub use trail::Trail;
 pub use verify::{
     Anchor, AnchorError, Fault, FaultKind, Notice, NoticeKind, Report, Verify, WriterReport, verify,

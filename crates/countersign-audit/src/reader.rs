@@ -79,7 +79,9 @@ pub struct Written {
 /// All records of a trail, merged by time, in memory of a fixed size.
 pub struct Records {
     streams: Vec<(Stream, Option<Entry>)>,
-    failed: bool,
+    /// What comes after the record that was read before it.
+    failed: Option<std::io::Error>,
+    ended: bool,
 }
 
 impl Records {
@@ -95,7 +97,19 @@ impl Records {
             let first = stream.next()?;
             streams.push((stream, first));
         }
-        Ok(Self { streams, failed: false })
+        Ok(Self { streams, failed: None, ended: false })
+    }
+
+    /// Those of one writer, file by file. A line that it did not write ends it with an error of the kind
+    /// [`ErrorKind::InvalidData`]; whether lines are missing, their numbers tell. Files without a chain, and those with
+    /// a name that no writer gives, are passed over: anybody can have put them there.
+    ///
+    /// # Errors
+    /// A file cannot be read, or its first line is not the writer's.
+    pub fn chained(directory: &Path, writer: &str, key: &AuditKey) -> std::io::Result<Self> {
+        let mut stream = Stream::chained(directory, writer, key.writer(writer))?;
+        let first = stream.next()?;
+        Ok(Self { streams: vec![(stream, first)], failed: None, ended: false })
     }
 
     /// Lines so far that are no records.
@@ -109,7 +123,11 @@ impl Iterator for Records {
     type Item = std::io::Result<Written>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
+        if let Some(error) = self.failed.take() {
+            self.ended = true;
+            return Some(Err(error));
+        }
+        if self.ended {
             return None;
         }
         let earliest = self
@@ -121,10 +139,8 @@ impl Iterator for Records {
         let entry = next.take()?;
         match stream.next() {
             Ok(following) => *next = following,
-            Err(error) => {
-                self.failed = true;
-                return Some(Err(error));
-            }
+            // After this record, which is good.
+            Err(error) => self.failed = Some(error),
         }
         Some(Ok(Written { writer: stream.writer.clone(), entry }))
     }

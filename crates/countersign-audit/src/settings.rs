@@ -36,6 +36,21 @@ pub enum WhenFull {
     DangerContinue,
 }
 
+/// Bytes of the line of an attempt that is not accepted, or of a count of them, at most.
+const LINE: u64 = 640;
+
+impl Settings {
+    /// Lines a day that may go to attempts which are not accepted: what they come to over [`Settings::keep`] is half of
+    /// [`Settings::keep_bytes`], so that whoever makes them does not push older records out. (Files are kept for up to
+    /// a third longer, and still fit.)
+    #[must_use]
+    pub fn spare_lines(&self) -> u64 {
+        let lines = u128::from(self.keep_bytes / 2 / LINE);
+        let a_day = lines * (24 * 60 * 60) / u128::from(self.keep.as_secs().max(1));
+        u64::try_from(a_day).unwrap_or(u64::MAX)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

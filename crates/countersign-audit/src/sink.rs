@@ -3,6 +3,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use crate::Record;
 
@@ -14,6 +15,12 @@ pub trait AuditSink: Send + Sync {
     /// Takes one record to be written. Whatever it is about must not take effect before the ticket says that it
     /// was: an attempt is not accepted, nor refused, until then.
     fn submit(&self, record: Record) -> Ticket;
+
+    /// Lines a day that may go to attempts which are not accepted, which anybody can make: with more of them, records
+    /// would be removed before their time. Default: no bound.
+    fn spare_lines(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// The trail cannot be written.
@@ -72,9 +79,26 @@ impl Ticket {
         Self(State::Known(written))
     }
 
-    pub(crate) fn open() -> (Self, Promise) {
+    /// One whose record is not written yet, and what says when it is: for a sink that does not write at once.
+    pub fn open() -> (Self, Promise) {
         let slot = Arc::new(Slot::default());
         (Self(State::Open(Arc::clone(&slot))), Promise(Some(slot)))
+    }
+
+    /// Blocks until the record was written, or until `deadline`; `None` if it is not known by then.
+    #[must_use]
+    pub fn wait_until(self, deadline: Instant) -> Option<Result<(), AuditError>> {
+        match self.0 {
+            State::Known(written) => Some(written),
+            State::Open(slot) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let (mut inside, _) = slot
+                    .done
+                    .wait_timeout_while(slot.lock(), left, |inside| inside.written.is_none())
+                    .unwrap_or_else(PoisonError::into_inner);
+                inside.written.take()
+            }
+        }
     }
 
     /// Blocks until the record was written.
@@ -115,12 +139,13 @@ impl Future for Ticket {
     }
 }
 
-/// The writing side of a ticket. One that is dropped unfulfilled says that the writer has ended.
+/// The writing side of a [`Ticket`]. One that is dropped unfulfilled says that the writer has ended.
 #[derive(Debug)]
-pub(crate) struct Promise(Option<Arc<Slot>>);
+pub struct Promise(Option<Arc<Slot>>);
 
 impl Promise {
-    pub(crate) fn keep(mut self, written: Written) {
+    /// Says that the record was written, or that it could not be.
+    pub fn keep(mut self, written: Result<(), AuditError>) {
         self.settle(written);
     }
 
@@ -162,5 +187,23 @@ impl AuditSink for MemorySink {
     fn submit(&self, record: Record) -> Ticket {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
         Ticket::known(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_not_written_is_not_waited_for_without_end() {
+        let (ticket, promise) = Ticket::open();
+        assert!(ticket.wait_until(Instant::now() + Duration::from_millis(5)).is_none());
+        promise.keep(Ok(()));
+        let (ticket, promise) = Ticket::open();
+        promise.keep(Ok(()));
+        assert!(ticket.wait_until(Instant::now()).unwrap().is_ok());
+        assert!(Ticket::known(Ok(())).wait_until(Instant::now()).unwrap().is_ok());
     }
 }

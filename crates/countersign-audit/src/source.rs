@@ -41,6 +41,20 @@ impl Found {
         }
     }
 
+    /// Whether this is a file of the chain that holds a line, whole or too long to be one. One that cannot be read may.
+    pub(crate) fn has_line(&self) -> bool {
+        match self.kind {
+            Kind::Archive(..) => true,
+            Kind::Current => match lines::open(&self.path) {
+                Ok(file) => Lines::new(file)
+                    .next()
+                    .map_or(true, |line| line.is_some_and(|line| line.ended || line.too_long)),
+                Err(error) => error.kind() != ErrorKind::NotFound,
+            },
+            Kind::Unchained(_) | Kind::Other => false,
+        }
+    }
+
     pub(crate) fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -106,6 +120,13 @@ impl Stream {
     pub(crate) fn open(directory: &Path, writer: &str, key: Option<WriterKey>) -> io::Result<Self> {
         let files = found(directory, writer)?.into();
         Ok(Self { writer: writer.to_owned(), key, files, current: None, unreadable: 0 })
+    }
+
+    /// The files that have a chain, only: anybody can have put the others there.
+    pub(crate) fn chained(directory: &Path, writer: &str, key: WriterKey) -> io::Result<Self> {
+        let mut stream = Self::open(directory, writer, Some(key))?;
+        stream.files.retain(|file| matches!(file.kind, Kind::Archive(..) | Kind::Current));
+        Ok(stream)
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Option<Entry>> {

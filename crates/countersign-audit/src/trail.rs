@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use crate::chain::Chain;
 use crate::disk;
 use crate::head::Heads;
+use crate::retain;
 use crate::settings::WhenFull;
 use crate::sink::Promise;
 use crate::{AuditError, AuditKey, AuditSink, Record, Settings, Ticket};
@@ -36,6 +37,7 @@ pub struct Trail {
 
 struct Shared {
     path: String,
+    spare_lines: u64,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -61,7 +63,13 @@ impl Trail {
     ) -> Result<Self, AuditError> {
         let chain = Chain::open(directory, writer, key, heads, settings)?;
         let path = chain.path.display().to_string();
-        let shared = Arc::new(Shared { path: path.clone(), queue: Mutex::default(), wake: Condvar::new() });
+        let spare_lines = chain.settings.spare_lines();
+        let shared = Arc::new(Shared {
+            path: path.clone(),
+            spare_lines,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+        });
         let working = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name(format!("audit-{writer}"))
@@ -91,6 +99,10 @@ impl AuditSink for Trail {
         drop(queue);
         self.shared.wake.notify_one();
         ticket
+    }
+
+    fn spare_lines(&self) -> u64 {
+        self.shared.spare_lines
     }
 }
 
@@ -149,12 +161,8 @@ fn work(shared: &Shared, mut chain: Chain) {
     let mut tidied = Instant::now();
     while let Some(group) = shared.next() {
         if group.is_empty() {
-            if let Err(error) = chain.locked(|chain| {
-                chain.tidy();
-                Ok(())
-            }) {
-                tracing::warn!(%error, "the audit trail could not be looked after");
-            }
+            tidied = Instant::now();
+            look_after(&mut chain);
             continue;
         }
         let mut promises = Vec::with_capacity(group.len());
@@ -171,10 +179,6 @@ fn work(shared: &Shared, mut chain: Chain) {
             promises.by_ref().for_each(|promise| promise.keep(Ok(())));
             // After those who wait were told: a crash in between leaves the file ahead of the head, never behind.
             chain.keep_head();
-            if tidied.elapsed() > TIDY {
-                tidied = Instant::now();
-                chain.tidy();
-            }
             Ok(())
         });
         match result {
@@ -199,5 +203,19 @@ fn work(shared: &Shared, mut chain: Chain) {
                 promises.for_each(|promise| promise.keep(Err(error.clone())));
             }
         }
+        if chain.rotated || tidied.elapsed() > TIDY {
+            tidied = Instant::now();
+            look_after(&mut chain);
+        }
+    }
+}
+
+fn look_after(chain: &mut Chain) {
+    let done = chain.locked(|chain| {
+        chain.tidy(retain::FEW);
+        Ok(())
+    });
+    if let Err(error) = done {
+        tracing::warn!(%error, "the audit trail could not be looked after");
     }
 }

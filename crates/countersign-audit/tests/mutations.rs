@@ -12,7 +12,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 
-use countersign_audit::StoredHead;
+use countersign_audit::{NoticeKind, StoredHead};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use support::{Place, write};
@@ -48,6 +48,9 @@ enum Mutation {
     RemoveFile,
     Rewrite(Index),
     Move { line: Index, to: Index },
+    Grow { kib: u64 },
+    Rename { number: u64 },
+    Copy { times: u64 },
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
@@ -62,6 +65,9 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         1 => Just(Mutation::RemoveFile),
         1 => at().prop_map(Mutation::Rewrite),
         2 => (at(), at()).prop_map(|(line, to)| Mutation::Move { line, to }),
+        2 => (16..600_u64).prop_map(|kib| Mutation::Grow { kib }),
+        2 => (0..20_u64).prop_map(|number| Mutation::Rename { number }),
+        1 => (1..40_u64).prop_map(|times| Mutation::Copy { times }),
     ]
 }
 
@@ -74,7 +80,28 @@ fn mutate(place: &Place, name: &str, mutation: &Mutation) -> bool {
     if lines.is_empty() && !matches!(mutation, Mutation::RemoveFile) {
         return false;
     }
+    let (writer, in_use) = (name.split('.').next().unwrap(), name.matches('.').count() == 1);
     match mutation {
+        // Without a line end it is what a crash leaves in a file that is in use.
+        Mutation::Grow { kib } => {
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(kib << 10).unwrap();
+            return !in_use;
+        }
+        // And the other name is what a file gets that is put aside.
+        Mutation::Rename { number } => {
+            let to = place.file(&format!("{writer}.{number:012}.jsonl"));
+            let possible = !in_use && !to.exists();
+            if possible {
+                fs::rename(&path, to).unwrap();
+            }
+            return possible;
+        }
+        Mutation::Copy { times } => {
+            for number in 2..2 + times {
+                fs::copy(&path, place.file(&format!("{writer}.000000000001-{number}.jsonl"))).unwrap();
+            }
+            return true;
+        }
         Mutation::Flip { byte, with } => bytes[byte.index(before.len())] ^= with,
         Mutation::RemoveByte(byte) => drop(bytes.remove(byte.index(before.len()))),
         Mutation::Truncate(length) => bytes.truncate(length.index(before.len())),
@@ -102,7 +129,7 @@ fn mutate(place: &Place, name: &str, mutation: &Mutation) -> bool {
                 Mutation::Rewrite(line) => {
                     // As a record of another outcome, valid JSON, with the MAC that was there.
                     let line = &mut lines[line.index(count)];
-                    let text = String::from_utf8(line.clone()).unwrap();
+                    let text = String::from_utf8_lossy(line).into_owned();
                     *line = text.replace("\"refused\"", "\"accepted\"").into_bytes();
                 }
                 _ => {}
@@ -137,6 +164,33 @@ proptest! {
         let writer = name.split('.').next().unwrap();
         prop_assert!(report.faults.iter().all(|fault| fault.writer == writer), "{report:#?}");
         prop_assert!(report.writers.iter().all(|it| it.whole == (it.writer != writer || !changed)));
+    }
+
+    #[test]
+    fn nothing_that_is_done_to_a_trail_makes_its_writer_remove_a_record(
+        count in 6..16_usize,
+        rotate_bytes in 300..2_000_u64,
+        file in any::<Index>(),
+        mutation in mutation(),
+        again in mutation(),
+    ) {
+        let mut place = trail([0, count], rotate_bytes);
+        let names: Vec<String> = files(&place).into_iter().filter(|name| name.starts_with("serve")).collect();
+        let bytes: u64 = names.iter().map(|name| fs::metadata(place.file(name)).unwrap().len()).sum();
+        // Room for what is written further down, and for no more.
+        place.settings.keep_bytes = bytes + 8_000;
+        let name = file.get(&names);
+        mutate(&place, name, &mutation);
+        if place.file(name).exists() {
+            mutate(&place, name, &again);
+        }
+        for _ in 0..3 {
+            place.write("serve", &["after"]);
+        }
+        prop_assert_eq!(place.heads.all()["serve"].start_seq, 0, "{:#?}", place.verify());
+        for other in names.iter().filter(|other| *other != name) {
+            prop_assert!(place.file(other).exists(), "{} is gone", other);
+        }
     }
 
     #[test]
@@ -186,6 +240,7 @@ proptest! {
         // And the next start goes on with it.
         place.write("serve", &["after"]);
         place.assert_whole();
-        prop_assert!(place.verify().notices.is_empty(), "{:#?}", place.verify());
+        let notices = place.verify().notices;
+        prop_assert!(notices.iter().all(|notice| notice.kind == NoticeKind::Removed), "{notices:#?}");
     }
 }

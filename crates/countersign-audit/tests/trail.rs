@@ -320,3 +320,29 @@ proptest! {
         prop_assert_eq!(place.entries()[1].seq, 2);
     }
 }
+
+#[test]
+fn what_others_put_behind_the_last_record_does_not_fill_the_disk_where_it_is_kept() {
+    let place = Place::new();
+    place.write("serve", &["one"]);
+    for number in 0..20 {
+        let mut file = fs::OpenOptions::new().append(true).open(place.file("serve.jsonl")).unwrap();
+        // The first of them is mostly a hole.
+        if number == 0 {
+            let length = file.metadata().unwrap().len();
+            file.set_len(length + (40 << 20)).unwrap();
+        }
+        std::io::Write::write_all(&mut file, b"stranger\n").unwrap();
+        drop(file);
+        place.write("serve", &["more"]);
+    }
+    let asides: Vec<_> = place.names().into_iter().filter(|name| name.ends_with(".aside")).collect();
+    assert_eq!(asides.len(), 16);
+    let lengths = asides.iter().map(|name| fs::metadata(place.file(name)).unwrap().len());
+    assert_eq!(lengths.clone().max(), Some(16 << 20));
+    assert_eq!(lengths.min(), Some(9));
+    let said: Vec<_> = place.entries().into_iter().filter_map(|entry| entry.record.detail).collect();
+    assert_eq!(said.iter().filter(|detail| detail.contains("it was not kept")).count(), 4);
+    assert_eq!(said.iter().filter(|detail| detail.contains("bytes were not kept")).count(), 1);
+    place.assert_whole();
+}

@@ -14,7 +14,9 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
-use countersign_audit::{Anchor, AuditKey, FaultKind, NoticeKind, Verify, verify};
+use countersign_audit::{
+    Anchor, AuditKey, FaultKind, Heads, HeadsError, NoticeKind, Records, StoredHead, Verify, verify,
+};
 use support::{Place, Wrong};
 
 /// Twelve records of `serve` in files of four, and three of `call`.
@@ -185,6 +187,42 @@ fn a_removed_file_is_named_and_so_is_a_renamed_and_an_unknown_one() {
     fs::rename(place.file(SECOND), place.file("serve.old.jsonl")).unwrap();
     let kinds: Vec<_> = place.faults().into_iter().map(|(kind, ..)| kind).collect();
     assert_eq!(kinds, [FaultKind::FileUnknown, FaultKind::Missing]);
+}
+
+/// Says of the first question about each writer that nothing is known: its writer is about to begin.
+struct NotYet(countersign_audit::MemoryHeads, std::sync::atomic::AtomicUsize);
+
+impl Heads for NotYet {
+    fn load(&self, writer: &str) -> Result<Option<StoredHead>, HeadsError> {
+        let asked = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if asked == 0 { Ok(None) } else { self.0.load(writer) }
+    }
+
+    fn store(&self, writer: &str, head: &StoredHead) -> Result<(), HeadsError> {
+        self.0.store(writer, head)
+    }
+
+    fn writers(&self) -> Result<Vec<String>, HeadsError> {
+        self.0.writers()
+    }
+}
+
+#[test]
+fn a_chain_that_is_begun_meanwhile_or_not_yet_is_whole() {
+    let place = Place::new();
+    place.write("serve", &["1", "2"]);
+    let line = place.lines(LAST)[0].clone();
+    let heads = NotYet(place.heads.clone(), 0.into());
+    let report = verify(&place.audit(), &place.key, &heads, &Verify::default()).unwrap();
+    assert!(report.is_whole() && report.writers[0].records == 2, "{report:#?}");
+    // Killed before the first line was written whole: nobody was told of it.
+    place.heads.restore(BTreeMap::new());
+    for begun in ["", &line[..1], &line[..line.len() - 1]] {
+        place.put(LAST, &[begun.to_owned()]);
+        place.assert_whole();
+    }
+    place.put(LAST, &[line]);
+    assert_eq!(place.faults().into_iter().map(|(kind, ..)| kind).collect::<Vec<_>>(), [FaultKind::HeadLost]);
 }
 
 #[test]
@@ -423,4 +461,51 @@ fn reading_changes_nothing() {
     let before = modes(&place);
     place.assert_whole();
     assert_eq!(modes(&place), before);
+}
+
+#[test]
+fn of_one_writer_its_own_lines_come_up_to_the_first_that_it_did_not_write() {
+    let read = |place: &Place| {
+        let (mut found, mut end) = (Vec::new(), None);
+        match Records::chained(&place.audit(), "admin", &place.key) {
+            Ok(records) => {
+                for record in records {
+                    match record {
+                        Ok(record) => found.push(record.entry.record.reason),
+                        Err(error) => end = Some(error.kind()),
+                    }
+                }
+            }
+            Err(error) => end = Some(error.kind()),
+        }
+        (found, end)
+    };
+    let mut place = Place::new();
+    place.settings.rotate_bytes = 600;
+    place.write("serve", &["of another"]);
+    place.write("admin", &["a", "b", "c", "d"]);
+    assert!(place.names().len() > 4, "several files");
+    assert_eq!(read(&place), (["a", "b", "c", "d"].map(str::to_owned).to_vec(), None));
+    // What has no chain, or a name of its own, is nobody's.
+    let forged = place.lines("serve.jsonl").concat();
+    for name in ["admin.v1.jsonl", "admin.more.jsonl"] {
+        fs::write(place.file(name), forged.replace("\"v\":2", "\"v\":1")).unwrap();
+    }
+    assert_eq!(read(&place).0.len(), 4);
+    let whole = place.lines("admin.jsonl");
+    place.put("admin.jsonl", &[whole.clone(), vec![forged.clone()]].concat());
+    let (found, end) = read(&place);
+    assert_eq!(
+        (found.len(), end),
+        (4, Some(std::io::ErrorKind::InvalidData)),
+        "what stands before it is good"
+    );
+    place.put("admin.jsonl", &[vec![forged], whole].concat());
+    let (found, end) = read(&place);
+    assert!(found.len() < 4 && found.first().is_some_and(|first| first == "a"), "{found:?}");
+    assert_eq!(end, Some(std::io::ErrorKind::InvalidData));
+    // Half a line is what a crash leaves.
+    let whole = place.lines("serve.jsonl");
+    place.put("admin.jsonl", &[whole[0][..40].to_owned()]);
+    assert_eq!(read(&place).1, None);
 }

@@ -11,6 +11,7 @@ use countersign::{ApiKey, Profile, ServiceName, Trust};
 use countersign_gateway::ListenUrl;
 
 pub(crate) use crate::commands::audit::args::AuditCommand;
+use crate::commands::rotate::ReadOut;
 use crate::duration::{Every, Span};
 use crate::secret_input::SecretSource;
 
@@ -238,6 +239,9 @@ pub(crate) struct RotateArgs {
     /// Take in the keys that the other side's `countersign rotate` wrote
     #[arg(long, value_name = "FILE|-|env:NAME", conflicts_with = "KeyArgs")]
     pub(crate) from: Option<SecretSource>,
+    /// --from: the fingerprint that the other side's operator has read out, in any groups; needed after a revocation
+    #[arg(long, value_name = "DIGITS", requires = "from")]
+    pub(crate) fingerprint: Option<ReadOut>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
     #[command(flatten)]

@@ -509,6 +509,13 @@ mod tests {
             ("from = \"vault\"", 3, "[secrets.vault]"),
             ("[secrets.vault]\ntoken = \"env:A\"", 3, "address"),
             ("[secrets.vault]\naddress = \"http://vault.example:8200\"", 4, "danger_plain_http"),
+            ("[secrets.vault]\naddress = \"http://127.0.0.1\"\nca = \"ca.pem\"", 5, "which has none"),
+            ("[secrets.vault]\naddress = \"http://127.0.0.1\"\npin = \"sha256/x\"", 5, "which has none"),
+            (
+                "[secrets.vault]\naddress = \"https://vault\"\ndanger_plain_http = true",
+                4,
+                "is for an address with http://",
+            ),
             ("[secrets.vault]\naddress = \"https://u:hvs_0123@vault\"", 4, "without path, user"),
             ("[secrets.vault]\naddress = \"https://vault\"", 4, "how does this service log in"),
             ("[secrets.vault]\naddress = \"https://vault\"\ntoken = \"hvs_0123\"", 5, "generate another one"),

@@ -19,6 +19,14 @@ impl Failure {
         Self { code: 2, message: message.into() }
     }
 
+    /// What both say, if both have failed.
+    pub(crate) fn both(one: Result<(), Self>, other: Result<(), Self>) -> Result<(), Self> {
+        match (one, other) {
+            (Err(one), Err(other)) => Err(Self::new(format!("{}\n{}", one.message, other.message))),
+            (one, other) => one.and(other),
+        }
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

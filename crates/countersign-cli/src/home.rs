@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use countersign::audit::{Settings, Trail};
-use countersign::store::StoreError;
 use countersign::store::declared::DeclaredStore;
 use countersign::store::file;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
-use countersign::store::vault::{Transit, VaultStore};
-use countersign::{PeerStore, open_trail};
+use countersign::store::vault::{Connection, Transit, VaultStore};
+use countersign::store::{Ending, StoreError, Which};
+use countersign::{PeerStore, ServiceName, open_trail};
 
 use crate::config::vault::VaultTable;
 use crate::config::{Config, SecretsFrom};
@@ -29,6 +29,27 @@ pub(crate) struct Stores {
     pub(crate) peers: Arc<dyn PeerStore>,
     /// `store.sqlite`, where the ends of the trail are in any case.
     pub(crate) local: Arc<SqliteStore>,
+}
+
+impl Stores {
+    /// Ends credentials. A place that cannot be told of it does not keep them in: then they have ended on this node, and
+    /// [`Ended::untold`] says what is left to do.
+    pub(crate) fn end(&self, name: &ServiceName, which: Which, how: Ending) -> Result<Ended, Failure> {
+        match self.peers.end(name, which, how, show::now()) {
+            Err(StoreError::EndedHere { peer, numbers, why }) => {
+                let untold = StoreError::EndedHere { peer, numbers: numbers.clone(), why };
+                Ok(Ended { numbers, untold: Err(untold.into()) })
+            }
+            numbers => Ok(Ended { numbers: numbers?, untold: Ok(()) }),
+        }
+    }
+}
+
+/// Credentials that have ended.
+pub(crate) struct Ended {
+    pub(crate) numbers: Vec<u32>,
+    /// Whether the place where the peers are kept knows.
+    pub(crate) untold: Result<(), Failure>,
 }
 
 impl Home {
@@ -198,6 +219,15 @@ impl Home {
 
     /// The peers, wherever they are, and what is kept here in any case.
     pub(crate) fn stores(&self) -> Result<Stores, Failure> {
+        self.stores_for(false)
+    }
+
+    /// The same for the running service.
+    pub(crate) fn service_stores(&self) -> Result<Stores, Failure> {
+        self.stores_for(true)
+    }
+
+    fn stores_for(&self, is_service: bool) -> Result<Stores, Failure> {
         let config = self.config()?;
         let local = Arc::new(self.local_store()?);
         let peers: Arc<dyn PeerStore> = match config.secrets.from() {
@@ -207,7 +237,7 @@ impl Home {
                     config.peers.iter().map(|peer| peer.declared(&self.0)).collect::<Result<_, _>>()?;
                 Arc::new(DeclaredStore::new(declared, config.secrets.modes(), Arc::clone(&local)))
             }
-            SecretsFrom::Vault => Arc::new(self.vault_store(&config, Arc::clone(&local))?),
+            SecretsFrom::Vault => Arc::new(self.vault_store(&config, Arc::clone(&local), is_service)?),
         };
         if let Some(stale) = peers.stale() {
             show::warn_of_copy(&stale);
@@ -226,9 +256,15 @@ impl Home {
         self.stores()
     }
 
-    fn vault_store(&self, config: &Config, local: Arc<SqliteStore>) -> Result<VaultStore, Failure> {
+    fn vault_store(
+        &self,
+        config: &Config,
+        local: Arc<SqliteStore>,
+        is_service: bool,
+    ) -> Result<VaultStore, Failure> {
         let vault = self.vault(config)?;
         let connection = vault.connection(&self.0, config.secrets.modes())?;
+        let connection = Connection { is_service, ..connection };
         Ok(VaultStore::open(connection, vault.place(&config.service)?, local)?)
     }
 

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("countersign: {}", show::printable_lines(failure.message()));
+            show::err(&format!("countersign: {}\n", show::printable_lines(failure.message())));
             failure.exit_code()
         }
     }
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 /// Prints a usage error (or the help that was asked for) without passing control characters of an argument on.
 fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        eprint!("{}", show::printable_lines(&error.render().to_string()));
+        show::err(&show::printable_lines(&error.render().to_string()));
         ExitCode::from(2)
     } else {
         let _ = error.print();

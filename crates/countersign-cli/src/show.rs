@@ -17,6 +17,21 @@ pub(crate) fn out(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Says that a change is made, which stands also if this cannot be said.
+pub(crate) fn done(text: &str) -> Result<(), Failure> {
+    out(text).map_err(|failure| {
+        Failure::new(format!(
+            "the change is made and in effect; only what there is to say of it cannot be written to standard output: {}",
+            failure.message()
+        ))
+    })
+}
+
+/// Writes to standard error. If that cannot be written, nobody is left to be told.
+pub(crate) fn err(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Pretty JSON and a line end.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     out(&format!("{}\n", escaped(&serde_json::to_string_pretty(value)?)))
@@ -58,12 +73,12 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 
 /// Says on standard error that peers come from a copy.
 pub(crate) fn warn_of_copy(stale: &Stale) {
-    eprintln!(
-        "countersign: warning: {}. Peers come from the copy of {} ago, which is good for {} more; other nodes do not see what is revoked here until it answers",
+    err(&format!(
+        "countersign: warning: {}. Peers come from the copy of {} ago, which is good for {} more; other nodes do not see what is revoked here until it answers\n",
         stale.reason,
         span(stale.age),
         span(stale.max.saturating_sub(stale.age)),
-    );
+    ));
 }
 
 /// How long ago, roughly.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use support::{Home, Pair, Serving, eventually, exchange};
+use support::{Connection, Home, Pair, Serving, eventually, exchange};
 
 /// `orders` has been called some times, by its peer and by strangers.
 fn called() -> (Pair, Serving) {
@@ -209,4 +209,46 @@ fn the_settings_of_the_trail_are_what_it_does() {
     let metrics = exchange(support::serving::address(&serving.urls[1]), "GET", "/metrics", &[], b"");
     let text = String::from_utf8(metrics.body).unwrap();
     assert!(text.contains("countersign_audit_dropped_records_total 0"), "{text}");
+}
+
+#[test]
+fn a_file_of_the_trail_that_somebody_makes_long_or_renames_makes_the_service_remove_nothing() {
+    let pair = Pair::new();
+    pair.orders.configure("[audit]\nreserve_mib = 0\nrotate_mib = 1\nkeep_mib = 5");
+    let serving = Serving::http(&pair.orders);
+    let bearer = pair.bearer(serving.address());
+    let request = format!("GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer}\r\n\r\n");
+    let audit = pair.orders.path().join("audit");
+    let archives = || {
+        let names = fs::read_dir(&audit).unwrap().map(|entry| entry.unwrap().path());
+        let mut names: Vec<_> =
+            names.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("serve.0")).collect();
+        names.sort();
+        names
+    };
+    let mut connection = Connection::open(serving.address());
+    eventually("three files are put aside", || {
+        for _ in 0..100 {
+            if !connection.try_send(&request) || connection.reply().is_none() {
+                connection = Connection::open(serving.address());
+            }
+        }
+        archives().len() >= 3
+    });
+    drop((connection, serving));
+    let before = archives();
+    let whole = fs::metadata(&before[0]).unwrap().len();
+    let long = fs::OpenOptions::new().write(true).open(&before[0]).unwrap();
+    long.set_len(whole + (3 << 20)).unwrap();
+    let second = audit.join("serve.000000000002.jsonl");
+    fs::rename(before.last().unwrap(), &second).unwrap();
+    drop(Serving::http(&pair.orders));
+    let report = pair.orders.run(&["audit", "verify", "--json"]);
+    assert_eq!(report.code, 1);
+    fs::rename(&second, before.last().unwrap()).unwrap();
+    assert_eq!(archives(), before);
+    // And it says what it saw, also when all is as it was.
+    long.set_len(whole).unwrap();
+    let said = pair.orders.run(&["audit", "verify"]).ok();
+    assert!(said.contains("file-grown"), "{said}");
 }

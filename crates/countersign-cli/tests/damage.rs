@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use support::faults::{self, Kind, library};
+use support::life::without_ages;
 use support::{Done, Home, Pair, Serving, files};
 
 fn store(home: &Home) -> PathBuf {
@@ -29,19 +30,9 @@ fn orders() -> Pair {
     pair
 }
 
-/// What decides who is let in, without ages, uses and schedules, which nobody has sealed.
+/// What decides who is let in.
 fn known(done: &Done) -> Vec<Value> {
-    let mut peers: Vec<Value> = serde_json::from_str(&done.stdout).unwrap_or_default();
-    for peer in &mut peers {
-        let members = peer.as_object_mut().unwrap();
-        for name in ["due", "overdue", "overdueFrom", "rotateEverySeconds", "rotation"] {
-            members.remove(name);
-        }
-        for credential in members["credentials"].as_array_mut().unwrap() {
-            credential.as_object_mut().unwrap().remove("life");
-        }
-    }
-    peers
+    without_ages(serde_json::from_str(&done.stdout).unwrap_or_default())
 }
 
 /// A command that fails says what to do, and leaves the file as it is.

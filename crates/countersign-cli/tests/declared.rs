@@ -135,6 +135,17 @@ fn the_command_line_shows_such_peers_and_does_not_change_them() {
 }
 
 #[test]
+fn doctor_fails_while_a_declared_peer_is_left_out() {
+    let pair = declared("file:../mounted");
+    let left_out = pair.orders.run(&["doctor", "--offline"]);
+    left_out.refused_with_output(1, "the secret: the file ");
+    left_out.refused_with_output(1, "correct the [[peer]] in ");
+    mount(&pair.orders, "mounted", 0o440, &pair.secret);
+    let there = pair.orders.run(&["doctor", "--offline"]).ok();
+    assert!(there.contains("1, and all of their keys are there"), "{there}");
+}
+
+#[test]
 fn a_file_that_others_can_read_needs_an_option_named_danger() {
     let pair = declared("file:../mounted");
     mount(&pair.orders, "mounted", 0o444, &pair.secret);

@@ -93,6 +93,7 @@ fn a_new_home_is_in_order() {
         "store",
         "trail",
         "trail-chain",
+        "trail-budget",
         "clock",
         "certificate",
         "key-age",
@@ -233,6 +234,28 @@ fn a_trail_that_somebody_touched_is_found_and_so_is_a_reserve_that_is_used_up() 
     fs::write(&trail, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
     let finding = found(&findings(&pair.orders, &[]), "trail-chain", "fail", "record 3 is cut off");
     assert!(finding["mend"].as_str().unwrap().contains("audit verify   ("), "{finding}");
+}
+
+#[test]
+fn settings_that_leave_no_room_for_refused_attempts_are_found_and_mended() {
+    let home = Home::of("orders");
+    home.configure("[audit]\nrotate_mib = 1\nkeep_mib = 2");
+    let finding = found(&findings(&home, &["--offline"]), "trail-budget", "warn", "18 lines a day");
+    let setting = finding["mend"].as_str().unwrap().split('`').nth(1).unwrap().to_owned();
+    let config = home.path().join("countersign.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("keep_mib = 2", &setting)).unwrap();
+    assert_fine(&home, "trail-budget");
+}
+
+#[test]
+fn a_file_of_the_trail_that_cannot_be_written_is_not_taken_out_of_its_chain() {
+    let pair = Pair::new();
+    // Nobody can write this one, not even root.
+    fs::create_dir_all(pair.orders.path().join("audit/call.jsonl")).unwrap();
+    let finding = found(&findings(&pair.orders, &["--offline"]), "trail", "fail", "nothing is accepted");
+    let mend = finding["mend"].as_str().unwrap();
+    assert!(mend.starts_with("chown ") && !mend.contains("mv "), "{mend}");
 }
 
 #[test]

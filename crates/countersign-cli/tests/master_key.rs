@@ -13,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use support::life::listed;
 use support::{ApiKeyPair, Done, Home, Pair, Serving, files};
 
 const VARIABLE: &str = "COUNTERSIGN_MASTER_KEY";
@@ -64,13 +65,13 @@ fn changes(home: &Home) -> Vec<String> {
 fn a_new_key_takes_the_place_of_the_old_one_which_opens_nothing_any_more() {
     let pair = Pair::new();
     let home = &pair.orders;
-    let (before, old, wrapped) = (home.run(&["peer", "list", "--json"]).json(), key(home), wraps(home));
+    let (before, old, wrapped) = (listed(home), key(home), wraps(home));
     assert_eq!(wrapped.len(), 3);
     home.run(&["master-key", "rotate"]).ok();
     assert_ne!(key(home), old);
     assert_eq!(fs::metadata(key_file(home)).unwrap().mode() & 0o7777, 0o600);
     assert!(!home.path().join("master.key.next").exists());
-    assert_eq!(home.run(&["peer", "list", "--json"]).json(), before);
+    assert_eq!(listed(home), before);
     assert_gone(home, &wrapped);
     with_key(home, &old, &["peer", "list"]).refused(1, &["the master key is not the one"]);
     assert_eq!(changes(home), ["master-key-changed"]);

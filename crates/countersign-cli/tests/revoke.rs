@@ -70,7 +70,12 @@ fn what_is_compromised_is_an_alarm_and_a_new_credential_sets_the_pair_going_agai
     let refused = pair.billing.run(&["call", &call]);
     assert!(refused.code == 1 && refused.stderr.contains("countersign rotate orders"), "{refused:?}");
     let file = rotate(&pair.orders, "billing", &[], &pair.billing);
-    take(&pair.billing, "orders", &file, &[]);
+    // Whoever had the old keys can make new ones that follow them: the operators compare.
+    let path = file.to_str().unwrap();
+    let asked =
+        ["has ended (compromised)", "read out the fingerprint", "--fingerprint", "Nothing was changed"];
+    pair.billing.run(&["rotate", "orders", "--from", path]).refused(1, &asked);
+    take(&pair.billing, "orders", &file, &["--fingerprint", &value(&file, "FINGERPRINT")]);
     eventually("they talk again", || pair.billing.run(&["call", &call]).code == 0);
     assert_eq!(states(&pair.orders, "billing"), ["billing/2 current"]);
     // The old keys are still an alarm.
@@ -147,12 +152,55 @@ fn a_revocation_is_in_effect_although_the_trail_cannot_be_written() {
 }
 
 #[test]
+fn a_revocation_is_in_effect_although_nothing_can_be_said_of_it() {
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let pair = Pair::new();
+    let done = pair.orders.command(&["revoke", "billing"]).stdout(full()).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("the change is made and in effect"), "{said}");
+    assert_eq!(states(&pair.orders, "billing"), Vec::<String>::new(), "none lives");
+    // Nor that nothing can be said.
+    let mut again = pair.orders.command(&["revoke", "billing"]);
+    assert_eq!(again.stdout(full()).stderr(full()).status().unwrap().code(), Some(1));
+}
+
+#[test]
 fn a_revocation_waits_for_no_rotation() {
     let pair = Pair::new();
     let home = fs::File::open(pair.orders.path()).unwrap();
     home.lock().unwrap();
     pair.orders.run(&["revoke", "billing"]).ok();
     home.unlock().unwrap();
+}
+
+#[test]
+fn what_is_over_does_not_come_back_when_its_successor_is_revoked() {
+    let pair = Pair::new();
+    // Nobody serves, and so nobody has tidied up.
+    rotate(&pair.orders, "billing", &["--grace", "1s", "--deadline", "2s"], &pair.billing);
+    eventually("the old one is over", || states(&pair.orders, "billing")[0].ends_with("ended"));
+    let said = pair.orders.run(&["revoke", "billing", "--credential", "2"]).ok();
+    assert!(said.contains("revoked billing/2:") && said.contains("Neither side can call"), "{said}");
+    assert!(states(&pair.orders, "billing").is_empty());
+    let ended = pair.orders.run(&["peer", "show", "billing", "--json"]).json()["ended"].clone();
+    assert_eq!((&ended[0]["how"], &ended[1]["how"]), (&"retired".into(), &"revoked".into()));
+    let serving = Serving::http(&pair.orders);
+    post(serving.address(), "/authenticate", &[], &json!({"apiKey": pair.billing_key}))
+        .assert_problem(401, "authentication-failed");
+}
+
+#[test]
+fn that_it_was_a_leak_can_be_said_after_the_revocation() {
+    let pair = Pair::new();
+    pair.orders.run(&["revoke", "billing"]).ok();
+    let said = pair.orders.run(&["revoke", "billing", "--compromised"]).ok();
+    assert!(said.contains("billing/1"), "{said}");
+    let serving = Serving::http(&pair.orders);
+    post(serving.address(), "/authenticate", &[], &json!({"apiKey": pair.billing_key}))
+        .assert_problem(401, "authentication-failed");
+    assert!(pair.orders.recorded("reason", "credential-compromised") > 0);
+    pair.orders.run(&["revoke", "billing", "--compromised"]).refused(1, &["have ended already"]);
 }
 
 #[test]

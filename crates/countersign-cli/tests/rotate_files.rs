@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use support::life::{exported, fingerprint, hide, known, rotate, states, take};
+use support::life::{exported, fingerprint, hide, known, rotate, states, take, value};
 use support::{Home, countersign, finish, new_key, new_secret};
 
 #[test]
@@ -41,13 +41,69 @@ fn a_damaged_or_foreign_file_is_refused_and_changes_nothing() {
     // Of another pair, and of another profile.
     let (stranger, _) = known("shared-secret");
     let foreign = rotate(&stranger, "billing", &[], &billing);
-    let refused = ["do not follow any that orders has here", "compare fingerprints"];
+    let refused = ["do not follow those that orders has here", "compare fingerprints"];
     from(&fs::read(foreign).unwrap()).refused(1, &refused);
     let (stranger, _) = known("api-key");
     let other = rotate(&stranger, "billing", &[], &billing);
     from(&fs::read(other).unwrap()).refused(1, &["profile shared-secret"]);
     assert_eq!(states(&billing, "orders"), ["orders/1 current"]);
     take(&billing, "orders", &file, &[]);
+}
+
+/// Keys that somebody made who has the first credential of the pair, and the fingerprint of these keys.
+fn stolen(orders: &Home, billing: &Home) -> (String, String) {
+    let file = rotate(orders, "billing", &[], billing);
+    let stolen = billing.file("stolen", 0o600, &fs::read(&file).unwrap());
+    let fingerprint = value(&file, "FINGERPRINT");
+    orders.run(&["rotate", "billing", "--abandon"]).ok();
+    (stolen, fingerprint)
+}
+
+#[test]
+fn keys_that_follow_what_has_been_replaced_are_refused() {
+    let (orders, billing) = known("shared-secret");
+    let (stolen, fingerprint) = stolen(&orders, &billing);
+    let file = rotate(&orders, "billing", &[], &billing);
+    take(&billing, "orders", &file, &["--fingerprint", &value(&file, "FINGERPRINT")]);
+    billing.run(&["rotate", "orders", "--finish"]).ok();
+    // Not even if somebody reads out the digits: what lives says who may follow.
+    for more in [&[][..], &["--fingerprint", &fingerprint]] {
+        let refused = billing.run(&[&["rotate", "orders", "--from", &stolen][..], more].concat());
+        refused.refused(1, &["do not follow those", "Nothing was changed"]);
+    }
+    billing.run(&["revoke", "orders", "--credential", "1", "--compromised"]).ok();
+    billing.run(&["rotate", "orders", "--from", &stolen]).refused(1, &["do not follow those"]);
+    assert_eq!(states(&billing, "orders"), ["orders/2 current"]);
+}
+
+#[test]
+fn after_a_revocation_keys_are_taken_in_when_their_fingerprint_was_read_out() {
+    for how in [&["--compromised"][..], &[]] {
+        let (orders, billing) = known("shared-secret");
+        let (stolen, stolen_digits) = stolen(&orders, &billing);
+        for (home, name) in [(&orders, "billing"), (&billing, "orders")] {
+            home.run(&[&["revoke", name][..], how].concat()).ok();
+        }
+        let refused = billing.run(&["rotate", "orders", "--from", &stolen]);
+        refused.refused(1, &["read out the fingerprint", "--fingerprint", "Nothing was changed"]);
+        assert!(!refused.stderr.contains(&stolen_digits[..11]), "nobody is to copy it from there");
+        let made = orders.run(&["rotate", "billing"]).ok();
+        let file = orders.path().join("exchange/billing.3.keys");
+        hide(&orders, &fs::read_to_string(&file).unwrap());
+        hide(&billing, &fs::read_to_string(&file).unwrap());
+        assert!(made.contains("--fingerprint") && made.contains("not on the channel"), "{made}");
+        // As the maker's operator reads it.
+        let digits = made.lines().find_map(|line| line.strip_prefix("fingerprint ")).unwrap();
+        let from = |file: &str, digits: &str| {
+            billing.run(&["rotate", "orders", "--from", file, "--fingerprint", digits])
+        };
+        from(&stolen, digits).refused(1, &["not that of these keys", "Nothing was changed"]);
+        assert_eq!(from(&stolen, "12345").code, 2);
+        let path = file.to_str().unwrap();
+        from(path, &stolen_digits).refused(1, &["not that of these keys"]);
+        from(path, &digits.replace(' ', "")).ok();
+        assert_eq!(states(&billing, "orders"), ["orders/2 current"]);
+    }
 }
 
 #[test]
@@ -214,4 +270,17 @@ fn an_exchange_directory_that_others_reach_is_not_used() {
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     orders.run(&["rotate", "billing"]).refused(1, &["others can reach", "chmod 700"]);
     assert_eq!(states(&orders, "billing"), ["billing/1 current"]);
+}
+
+#[test]
+fn with_a_peer_its_exported_keys_go() {
+    let (orders, billing) = known("shared-secret");
+    rotate(&orders, "billing", &[], &billing);
+    // Of a peer with a longer name.
+    let others = orders.path().join("exchange/billing-eu.2.keys");
+    fs::write(&others, "").unwrap();
+    fs::set_permissions(&others, fs::Permissions::from_mode(0o600)).unwrap();
+    let said = orders.run(&["peer", "remove", "billing"]).ok();
+    assert!(said.contains("removed") && said.contains("exchange/billing.2.keys"), "{said}");
+    assert_eq!(exported(&orders), ["billing-eu.2.keys"]);
 }

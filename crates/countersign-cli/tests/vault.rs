@@ -156,6 +156,85 @@ fn beyond_its_age_a_copy_lets_nobody_in_and_a_service_does_not_start() {
 }
 
 #[test]
+fn a_peer_is_revoked_here_when_vault_cannot_be_told_and_the_command_says_so() {
+    let Some(bao) = Bao::dev() else { return };
+    policies(&bao);
+    let pair = Pair::undeclared();
+    use_vault(&pair.orders, &bao, "");
+    add_billing(&pair, &bao);
+    let serving = serve(&pair.orders);
+    assert!(passes(&pair, &serving));
+    let place = ["-mount=secret", "countersign/orders/peers"];
+    bao.feed(&["kv", "put", place[0], place[1], "-"], r#"{"form": "x"}"#);
+    eventually("it is noticed", || serving.log().contains("peers are taken from the copy"));
+    assert!(passes(&pair, &serving), "peers go on being let in");
+    let done = operate(&pair.orders, &bao, &["revoke", "billing"]);
+    done.refused_with_output(1, "revoked billing/1");
+    assert!(done.stderr.contains("billing/1 ended on this node, and on no other yet"), "{done:?}");
+    assert!(done.stderr.contains("bao kv rollback"), "{done:?}");
+    eventually("it is shut out", || !passes(&pair, &serving));
+    let records = pair.orders.records();
+    let record = records.iter().find(|one| one["reason"] == "revoked").unwrap();
+    assert_eq!(record["credential"], "billing/1");
+    assert!(record["detail"].as_str().unwrap().contains("Vault could not be told"), "{record}");
+    bao.run(&["kv", "rollback", "-version=1", place[0], place[1]]);
+    eventually("Vault is told", || serving.log().contains("Vault knows what was ended here"));
+    assert!(!passes(&pair, &serving));
+}
+
+#[test]
+fn an_operator_whose_token_has_ended_revokes_on_this_node() {
+    let Some(bao) = Bao::dev() else { return };
+    policies(&bao);
+    let pair = Pair::undeclared();
+    use_vault(&pair.orders, &bao, "");
+    add_billing(&pair, &bao);
+    let serving = serve(&pair.orders);
+    assert!(passes(&pair, &serving));
+    let ended = |arguments: &[&str]| {
+        let mut command = pair.orders.command(arguments);
+        command.env("COUNTERSIGN_VAULT_TOKEN", "hvs.ended-ended-ended");
+        pair.orders.finish(command, b"")
+    };
+    ended(&["revoke", "nobody"]).refused(1, &["does not allow reading"]);
+    let done = ended(&["revoke", "billing"]);
+    done.refused_with_output(1, "revoked billing/1");
+    assert!(done.stderr.contains("billing is shut out on this node"), "{done:?}");
+    eventually("it is shut out", || !passes(&pair, &serving));
+    eventually("Vault is told", || serving.log().contains("Vault knows what was ended here"));
+}
+
+#[test]
+fn a_service_does_not_run_with_an_operators_token() {
+    let pair = Pair::undeclared();
+    let table = "[secrets]\nfrom = \"vault\"\n\n[secrets.vault]\naddress = \"http://127.0.0.1:1\"\ntoken = \"env:A\"\n";
+    pair.orders.configure(table);
+    let mut command = pair.orders.command(&["serve", "--listen", "http://127.0.0.1:0"]);
+    command.env("COUNTERSIGN_VAULT_TOKEN", "hvs.operator-operator");
+    pair.orders.finish(command, b"").refused(1, &["COUNTERSIGN_VAULT_TOKEN is set", "Unset it"]);
+}
+
+#[test]
+fn a_command_with_another_login_does_not_take_the_services_copy_away() {
+    let Some(bao) = Bao::dev() else { return };
+    policies(&bao);
+    let pair = Pair::undeclared();
+    pair.orders.hide(&bao.token);
+    pair.orders.configure(&format!(
+        "[secrets]\nfrom = \"vault\"\n\n[secrets.vault]\naddress = \"{}\"\ntoken = \"env:VAULT_TOKEN\"\n",
+        bao.address
+    ));
+    add_billing(&pair, &bao);
+    let mut command = pair.orders.command(&["status"]);
+    command.env("VAULT_TOKEN", "hvs.another-another");
+    pair.orders.finish(command, b"").refused(1, &["does not allow reading"]);
+    bao.kill();
+    let mut command = pair.orders.command(&["peer", "list"]);
+    command.env("VAULT_TOKEN", &bao.token);
+    assert!(pair.orders.finish(command, b"").ok().contains("billing"), "the copy is there");
+}
+
+#[test]
 fn two_nodes_share_their_peers() {
     let Some(bao) = Bao::dev() else { return };
     policies(&bao);
@@ -190,6 +269,10 @@ fn a_login_that_is_taken_back_is_told_and_ends_the_service() {
     pair.orders.run(&["status"]).refused(1, &["refuses the login with AppRole"]);
     let doctor = pair.orders.run(&["doctor", "--json"]);
     assert!(doctor.stdout.contains("refuses the login with AppRole"), "{doctor:?}");
+    // As if it were locked out: Vault says the same.
+    bao.run(&["auth", "disable", "approle"]);
+    let doctor = pair.orders.run(&["doctor", "--json"]);
+    assert!(doctor.stdout.contains("bao auth tune -user-lockout-disable=true approle"), "{doctor:?}");
 }
 
 /// Findings of `doctor` with this name.
@@ -246,8 +329,21 @@ fn a_master_key_under_transit_opens_nothing_without_vault() {
     home.secret_file("token", &bao.token);
     let plain = std::fs::read_to_string(home.path().join("master.key")).unwrap();
     home.hide(plain.trim());
+    // While a second key opens the store, nothing would be won.
+    let other = home.secret_file("new.key", "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI=");
+    let mut command = home.command(&["master-key", "rotate", "--new-key-file", &other]);
+    command.env("COUNTERSIGN_MASTER_KEY", plain.trim());
+    home.finish(command, b"").ok();
+    home.run(&["master-key", "transit"]).refused(1, &["a change of the master key is open"]);
+    assert!(home.path().join("master.key").exists());
+    home.run(&["master-key", "rotate", "--abandon"]).ok();
+    let left = ["master.key.next", "master.key.0123.unfinished"].map(|name| home.path().join(name));
+    for path in &left {
+        std::fs::write(path, &plain).unwrap();
+    }
     let said = home.run(&["master-key", "transit"]).ok();
     assert!(said.contains("is removed"), "{said}");
+    assert!(!left.iter().any(|path| path.exists()), "no other file has the key");
     assert!(!home.path().join("master.key").exists());
     let wrapped = || std::fs::read_to_string(home.path().join("master.key.transit")).unwrap();
     assert!(wrapped().starts_with("vault:v1:"));
@@ -314,7 +410,7 @@ fn a_change_of_the_master_key_that_stops_halfway_takes_nothing_away() {
     assert!(home.run(&["peer", "list"]).ok().contains("billing"));
 }
 
-/// Name and commands of every `<!-- test: NAME -->` with the `sh` block that follows it.
+/// Name and commands of every `<!-- test: vault-… -->` with the `sh` block that follows it.
 fn recipes(text: &str) -> Vec<(&str, &str)> {
     text.split("<!-- test: ")
         .skip(1)
@@ -323,6 +419,8 @@ fn recipes(text: &str) -> Vec<(&str, &str)> {
             let block = rest.strip_prefix("```sh\n").and_then(|block| block.split_once("\n```"));
             (name, block.unwrap_or_else(|| panic!("no sh block follows the mark {name}")).0)
         })
+        // The others need no Vault, and are tried elsewhere.
+        .filter(|(name, _)| name.starts_with("vault-"))
         .collect()
 }
 
@@ -341,7 +439,9 @@ fn every_recipe_of_the_secrets_guide_works_one_after_the_other() {
     let own = [binaries.to_owned(), bao.programs().to_owned()];
     let path = std::env::var_os("PATH").unwrap();
     let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path))).unwrap();
-    let all = recipes(&text);
+    let mut all = recipes(&text);
+    // The others are run by `documented.rs`.
+    all.retain(|(name, _)| name.starts_with("vault-"));
     assert!(all.len() >= 4, "{all:?}");
     for (name, commands) in all {
         let script = orders.file("recipe.sh", 0o600, format!("{commands}\n").as_bytes());

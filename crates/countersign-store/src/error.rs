@@ -133,6 +133,19 @@ pub enum StoreError {
     #[cfg(feature = "vault")]
     #[error(transparent)]
     Vault(#[from] crate::vault::VaultError),
+    /// The change was made on this node, and the place where the peers are kept could not be told.
+    #[cfg(feature = "vault")]
+    #[error(
+        "{} ended on this node, and on no other yet: Vault could not be told ({why}). A running server goes on trying to tell it; until it is told, run the same command on every other node", list(.peer, .numbers)
+    )]
+    EndedHere {
+        /// The peer.
+        peer: ServiceName,
+        /// Numbers of the credentials that have ended here.
+        numbers: Vec<u32>,
+        /// Why Vault does not know.
+        why: Box<StoreError>,
+    },
     /// The file system says no.
     #[error("{path}: {error}")]
     Io {
@@ -141,6 +154,21 @@ pub enum StoreError {
         /// What the system said.
         error: std::io::Error,
     },
+}
+
+impl StoreError {
+    /// Whether it is the peer that does not have what is to be ended, and not the place where peers are kept that fails.
+    #[cfg(feature = "vault")]
+    pub(crate) const fn is_about_the_peer(&self) -> bool {
+        matches!(self, Self::NoSuchPeer(_) | Self::NoCredential { .. } | Self::NothingLive(_))
+    }
+}
+
+/// `billing/1, billing/2`
+#[cfg(feature = "vault")]
+fn list(peer: &ServiceName, numbers: &[u32]) -> String {
+    let all: Vec<_> = numbers.iter().map(|number| format!("{peer}/{number}")).collect();
+    all.join(", ")
 }
 
 /// What the database says, without the statement.

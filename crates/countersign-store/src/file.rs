@@ -5,6 +5,7 @@ use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::random;
@@ -31,6 +32,15 @@ pub fn replace(path: &Path, target: &Path) -> io::Result<()> {
     sync_directory_of(target)
 }
 
+/// Removes a file, durably.
+///
+/// # Errors
+/// It cannot be removed, or not durably: then it may be there again after a power cut.
+pub fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    sync_directory_of(path)
+}
+
 /// Makes what happened to names in this file's directory durable.
 fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -49,7 +59,7 @@ pub enum ReadError {
 }
 
 /// Reads a file that only its owner may reach. The file that is checked is the one that is read, even if
-/// another is put at `path` in between.
+/// another is put at `path` in between. A pipe or a device is refused: it could keep the reader waiting.
 ///
 /// # Errors
 /// See [`ReadError`].
@@ -58,20 +68,21 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     read_whole(file, length)
 }
 
-/// Reads a file with none of the `forbidden` permission bits, at most `max` bytes of it. A pipe or a device is
-/// refused: it could keep the reader waiting.
+/// Reads a file with none of the `forbidden` permission bits, at most `max` bytes of it.
 pub(crate) fn read_guarded(path: &Path, forbidden: u32, max: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(ReadError::Io(io::Error::other("it is not a file")));
-    }
     let (file, length) = open_guarded(path, forbidden)?;
     read_whole(file.take(max as u64), length.min(max))
 }
 
-/// The file and its length in bytes.
+/// The file and its length in bytes. Links are followed: secrets are often mounted so. To open a pipe would already be
+/// to wait for its other end, and what was looked at before could be another one by then.
 fn open_guarded(path: &Path, forbidden: u32) -> Result<(File, usize), ReadError> {
-    let file = File::open(path)?;
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(ReadError::Io(io::Error::other("it is not a file")));
+    }
     if metadata.mode() & forbidden != 0 {
         return Err(ReadError::Mode(metadata.mode() & 0o7777));
     }
@@ -204,6 +215,20 @@ mod tests {
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             assert!(wrong.is_none(), "what others can change was taken for private");
         });
+    }
+
+    #[test]
+    fn a_pipe_a_device_and_a_directory_are_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for path in [&pipe, &link, Path::new("/dev/zero"), directory.path()] {
+            for read in [read_private(path), read_guarded(path, 0, 100)] {
+                assert!(matches!(read, Err(ReadError::Io(_))), "{}", path.display());
+            }
+        }
     }
 
     #[test]

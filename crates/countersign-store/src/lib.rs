@@ -58,7 +58,8 @@ const READ_ONLY: &str = "change them where they come from";
 pub struct Stale {
     /// When the copy was current, by the wall clock.
     pub since: UnixTime,
-    /// How old it is, in seconds. Neither a clock that is set back nor a restart makes it younger.
+    /// How old it is, in seconds. A clock that is set back does not make it younger while this process runs, nor does a
+    /// restart. How long nothing ran is known from the clock alone.
     pub age: u64,
     /// At which age it is not used any more, in seconds.
     pub max: u64,
@@ -97,7 +98,8 @@ pub trait PeerStore: Send + Sync {
     }
 
     /// Ends credentials of a peer and erases their keys and secrets; their numbers. What they authenticated ends
-    /// with them. One that has ended already can still be marked [`Ending::Compromised`].
+    /// with them. What is over already is retired with them, so that it does not come back when its successor goes.
+    /// One that has ended already can still be marked [`Ending::Compromised`]; all of them, if they were revoked.
     ///
     /// # Errors
     /// [`StoreError::NoSuchPeer`], [`StoreError::NoCredential`], [`StoreError::NothingLive`], or the store fails.

@@ -288,7 +288,8 @@ impl Peer {
         Ok(hashes)
     }
 
-    /// Ends credentials. One that is left alone is as if it had never had a successor.
+    /// Ends credentials. One that is left alone is as if it had never had a successor, unless its time was over
+    /// already: that one ends as well, and does not come back.
     pub(crate) fn end(
         &mut self,
         which: Which,
@@ -296,34 +297,77 @@ impl Peer {
         now: UnixTime,
         lookup: &LookupKey,
     ) -> Result<Vec<u32>, StoreError> {
+        self.end_later(which, how, now, now, lookup)
+    }
+
+    /// Ends, at `now`, what was meant to end at `at`.
+    pub(crate) fn end_later(
+        &mut self,
+        which: Which,
+        how: Ending,
+        at: UnixTime,
+        now: UnixTime,
+        lookup: &LookupKey,
+    ) -> Result<Vec<u32>, StoreError> {
+        // Seen before anything is taken away: the end of one depends on its successor.
+        let over = self.over(now.max(at));
+        let numbers = self.retire(|number| which.means(number), how, at, lookup);
+        self.retire(|number| over.contains(&number), Ending::Retired, now.max(at), lookup);
+        self.leave_alone();
+        if !numbers.is_empty() {
+            return Ok(numbers);
+        }
+        // One that has ended cannot end again, but that somebody else had it can become known later.
+        let marked = if how == Ending::Compromised { self.mark_compromised(which) } else { Vec::new() };
+        if marked.is_empty() { Err(self.nothing_to_end(which)) } else { Ok(marked) }
+    }
+
+    /// The numbers of those whose time is over.
+    fn over(&self, now: UnixTime) -> Vec<u32> {
+        let over = |credential: &&Credential| self.ends(credential).is_some_and(|end| end <= now);
+        self.credentials.iter().filter(over).map(|credential| credential.number).collect()
+    }
+
+    /// Leaves of some credentials what it takes to recognise them; their numbers.
+    fn retire(
+        &mut self,
+        meant: impl Fn(u32) -> bool,
+        how: Ending,
+        at: UnixTime,
+        lookup: &LookupKey,
+    ) -> Vec<u32> {
         let (ending, staying): (Vec<_>, Vec<_>) =
-            self.credentials.drain(..).partition(|credential| which.means(credential.number));
+            self.credentials.drain(..).partition(|credential| meant(credential.number));
         self.credentials = staying;
-        let numbers: Vec<u32> = ending.iter().map(|credential| credential.number).collect();
-        if numbers.is_empty() {
-            // One that has ended cannot end again, but that somebody else had it can become known later.
-            let marked = if how == Ending::Compromised { self.mark_compromised(which) } else { Vec::new() };
-            return if marked.is_empty() { Err(self.nothing_to_end(which)) } else { Ok(marked) };
-        }
-        if let [one] = self.credentials.as_mut_slice() {
-            one.overlap = None;
-        }
+        let numbers = ending.iter().map(|credential| credential.number).collect();
         self.ended.extend(ending.into_iter().map(|credential| Ended {
             number: credential.number,
             created: credential.created,
-            ended: now,
+            ended: at,
             how,
             presented: credential.keys.presented(lookup),
             hashes: credential.keys.hashes(lookup),
             fingerprint: credential.fingerprint,
         }));
         self.ended.sort_by_key(|ended| ended.number);
-        Ok(numbers)
+        numbers
     }
 
+    /// One that is left alone has no successor.
+    fn leave_alone(&mut self) {
+        if let [one] = self.credentials.as_mut_slice() {
+            one.overlap = None;
+        }
+    }
+
+    /// Marks the one with that number, however it ended; of all, those that were revoked: who retired long ago is no
+    /// alarm because something is said of the peer as a whole.
     fn mark_compromised(&mut self, which: Which) -> Vec<u32> {
-        let Which::Number(number) = which else { return Vec::new() };
-        let marked = self.ended.iter_mut().filter(|ended| ended.number == number);
+        let meant = |ended: &&mut Ended| match which {
+            Which::All => ended.how == Ending::Revoked,
+            Which::Number(number) => ended.number == number,
+        };
+        let marked = self.ended.iter_mut().filter(meant);
         marked
             .map(|ended| {
                 ended.how = Ending::Compromised;
@@ -341,15 +385,10 @@ impl Peer {
 
     /// Retires what is refused already.
     pub(crate) fn settle(&mut self, now: UnixTime, lookup: &LookupKey) -> Vec<u32> {
-        let over: Vec<u32> = self
-            .credentials
-            .iter()
-            .filter(|credential| self.ends(credential).is_some_and(|end| end <= now))
-            .map(|credential| credential.number)
-            .collect();
-        over.into_iter()
-            .filter(|number| self.end(Which::Number(*number), Ending::Retired, now, lookup).is_ok())
-            .collect()
+        let over = self.over(now);
+        let retired = self.retire(|number| over.contains(&number), Ending::Retired, now, lookup);
+        self.leave_alone();
+        retired
     }
 
     /// Whether this is a use of one of its live credentials.

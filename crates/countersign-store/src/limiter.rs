@@ -19,6 +19,17 @@ impl Quota {
         }
     }
 
+    /// `burst` at once, and `per_day` in the long run. Zeros count as one.
+    #[must_use]
+    pub const fn per_day(per_day: u64, burst: u32) -> Self {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+        let interval_ms = DAY_MS / if per_day == 0 { 1 } else { per_day };
+        Self {
+            interval_ms: if interval_ms == 0 { 1 } else { interval_ms },
+            burst: if burst == 0 { 1 } else { burst },
+        }
+    }
+
     /// How many are allowed at once.
     #[must_use]
     pub const fn burst(self) -> u32 {

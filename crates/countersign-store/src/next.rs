@@ -4,6 +4,7 @@ use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::identity::{ApiKey, Profile};
 use countersign_protocol::secret::SharedSecret;
 
+use crate::lifecycle::Ending;
 use crate::peer::Form;
 use crate::peer::subtle_compare::equal;
 use crate::{Keys, KeysError, NewKeys, Peer};
@@ -104,11 +105,13 @@ impl Peer {
         }
     }
 
-    /// The fingerprint of its newest credential, whether or not that has ended.
+    /// The fingerprint of the newest credential that both sides had, whether or not that has ended: of those that have,
+    /// one that was called off may never have been on the other side.
     #[must_use]
     pub fn newest_fingerprint(&self) -> Option<&Fingerprint> {
         let live = self.credentials.last().map(|one| &one.fingerprint);
-        live.or_else(|| self.ended.last().map(|one| &one.fingerprint))
+        let both_had = self.ended.iter().rfind(|one| one.how != Ending::Abandoned).or(self.ended.last());
+        live.or_else(|| both_had.map(|one| &one.fingerprint))
     }
 
     /// The number that its next credential gets.

@@ -88,6 +88,22 @@ impl PeerSet {
         Ok(numbers)
     }
 
+    /// Ends, at `now`, a credential that was meant to end at `at`.
+    #[cfg(feature = "vault")]
+    pub(crate) fn end_later(
+        &mut self,
+        name: &ServiceName,
+        number: u32,
+        how: Ending,
+        at: UnixTime,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let mut peer = self.get(name)?;
+        peer.end_later(Which::Number(number), how, at, now, &self.lookup)?;
+        self.peers.insert(name.clone(), peer);
+        Ok(())
+    }
+
     /// Retires what is refused already, and says what that was.
     pub fn settle(&mut self, now: UnixTime) -> Vec<CredentialId> {
         let lookup = &self.lookup;

@@ -7,7 +7,7 @@ use countersign_protocol::UnixTime;
 use countersign_store::contract::{self, secret, shared_secret_peer};
 use countersign_store::master::MasterKey;
 use countersign_store::sqlite::SqliteStore;
-use countersign_store::{Listing, MemoryStore, PeerStore, StoreError};
+use countersign_store::{Ending, Listing, MemoryStore, NewKeys, Next, Overlap, PeerStore, StoreError, Which};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
@@ -35,6 +35,23 @@ fn what_was_added_is_there_after_opening_again() {
     SqliteStore::create(&path, &master).unwrap().add(shared_secret_peer("billing", 1), NOW).unwrap();
     let peers = SqliteStore::open(&path, &master).unwrap().list().unwrap();
     assert_eq!(peers.len(), 1);
+}
+
+#[test]
+fn what_is_over_stays_over_in_the_file_when_its_successor_is_revoked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let (master, name) = (MasterKey::generate(), "billing".parse().unwrap());
+    let store = SqliteStore::create(&path, &master).unwrap();
+    store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+    let keys = NewKeys::shared_secret(contract::key(2), contract::key(102), secret(2), secret(2)).unwrap();
+    let next = Next { keys, overlap: Overlap::new(NOW, 1, Some(2)), confirmed: false };
+    store.rotate(&name, next, NOW).unwrap();
+    store.end(&name, Which::Number(2), Ending::Revoked, NOW.plus(3)).unwrap();
+    drop(store);
+    let peer = SqliteStore::open(&path, &master).unwrap().get(&name).unwrap();
+    assert!(peer.credentials.is_empty());
+    assert_eq!(peer.ended.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]

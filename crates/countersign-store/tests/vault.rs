@@ -24,7 +24,7 @@ use countersign_store::contract::{self, key, secret, shared_secret_peer};
 use countersign_store::master::MasterKey;
 use countersign_store::origin::{Modes, Origin};
 use countersign_store::sqlite::SqliteStore;
-use countersign_store::vault::{Address, Connection, Login, Place, VaultStore};
+use countersign_store::vault::{Address, Connection, Login, Place, VaultStore, end_without_vault};
 use countersign_store::{Ending, NewKeys, Next, Overlap, PeerStore, StoreError, Use, UseDirection, Which};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
@@ -42,7 +42,7 @@ struct Node {
     max_stale: u64,
     timeout: Duration,
     namespace: Option<&'static str>,
-    operator: bool,
+    is_service: bool,
 }
 
 fn tls(pem: Option<&str>) -> ClientConfig {
@@ -76,7 +76,7 @@ impl Node {
             max_stale: 60,
             timeout: Duration::from_secs(5),
             namespace: None,
-            operator: false,
+            is_service: true,
         };
         node.put("token", token);
         node
@@ -101,23 +101,29 @@ impl Node {
         Arc::new(SqliteStore::open(&self.directory.path().join("store.sqlite"), &self.master).unwrap())
     }
 
-    fn open(&self) -> Result<VaultStore, StoreError> {
-        let connection = Connection {
+    fn connection(&self) -> Connection {
+        Connection {
             address: Address::parse(&self.address, false).unwrap(),
             tls: self.tls.clone(),
             namespace: self.namespace.map(|path| path.parse().unwrap()),
             login: self.login.clone(),
             modes: Modes::Strict,
-            operator: self.operator,
+            is_service: self.is_service,
             timeout: self.timeout,
-        };
-        let place = Place {
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place {
             service: "orders".parse().unwrap(),
             mount: "secret".parse().unwrap(),
             prefix: self.prefix.parse().unwrap(),
             max_stale: self.max_stale,
-        };
-        VaultStore::open(connection, place, self.local())
+        }
+    }
+
+    fn open(&self) -> Result<VaultStore, StoreError> {
+        VaultStore::open(self.connection(), self.place(), self.local())
     }
 }
 
@@ -140,6 +146,18 @@ fn billing() -> countersign_protocol::identity::ServiceName {
 
 fn live(store: &VaultStore) -> Vec<u32> {
     store.get(&billing()).unwrap().credentials.iter().map(|one| one.number).collect()
+}
+
+/// Ends the one credential of `billing`, which Vault cannot be told; what is said.
+#[track_caller]
+fn ended_here(store: &VaultStore) -> String {
+    let error = store.end(&billing(), Which::All, Ending::Revoked, NOW).unwrap_err();
+    assert!(live(store).is_empty(), "{error}");
+    let StoreError::EndedHere { numbers, .. } = &error else { panic!("{error}") };
+    assert_eq!(*numbers, [1]);
+    let said = error.to_string();
+    assert!(said.contains("billing/1 ended on this node") && said.contains("every other node"), "{said}");
+    said
 }
 
 /// A policy for the document of [`Node`].
@@ -339,16 +357,59 @@ fn a_token_that_is_taken_back_ends_the_service_and_its_copy_and_a_new_one_revive
     assert!(error.contains("there is no copy"), "{error}");
 }
 
+/// Asks for a login with a wrong secret id, as anybody who knows the role's id can; the statuses.
+fn guess(bao: &Bao, role_id: &str, times: usize) -> Vec<String> {
+    let mut said = Vec::new();
+    for _ in 0..times {
+        let body = format!(r#"{{"role_id":"{role_id}","secret_id":"wrong"}}"#);
+        let mut stream = std::net::TcpStream::connect(bao.host()).unwrap();
+        let head = "POST /v1/auth/approle/login HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        said.push(answer.split(' ').nth(1).unwrap().to_owned());
+    }
+    said
+}
+
+#[test]
+fn whoever_guesses_at_vault_locks_the_role_out_and_that_is_an_outage_and_no_refusal() {
+    let Some(bao) = Bao::dev() else { return };
+    let (role_id, secret_id) = role(&bao, &["token_ttl=10m"]);
+    let node = Node::new(&bao).approle((role_id.clone(), secret_id));
+    let store = node.open().unwrap();
+    add(&store, "billing", 1);
+    assert_eq!(guess(&bao, &role_id, 7).last().unwrap(), "403", "it is locked out");
+    // The token ends, and there is no new one.
+    bao.run(&["token", "revoke", "-mode=path", "auth/approle"]);
+    eventually("it is noticed", || store.stale().is_some());
+    assert_eq!(store.stale().unwrap().reason, "Vault does not take the login now");
+    assert_eq!(names(&store), ["billing"], "nobody is shut out");
+    drop(store);
+    let store = node.open().unwrap();
+    assert_eq!(names(&store), ["billing"], "the copy is there, also for a restart");
+    let error = store.remove(&billing()).unwrap_err().to_string();
+    assert!(error.contains("bao read sys/locked-users"), "{error}");
+    bao.run(&["auth", "tune", "-user-lockout-disable=true", "approle"]);
+    eventually("it is current again", || store.stale().is_none());
+    assert_eq!(guess(&bao, &role_id, 7).last().unwrap(), "400", "nobody is locked out any more");
+    // What whoever manages Vault takes back is a refusal still.
+    bao.run(&["delete", "auth/approle/role/orders"]);
+    bao.run(&["token", "revoke", "-mode=path", "auth/approle"]);
+    eventually("it is refused", || store.version().is_err());
+    assert!(node.open().unwrap_err().to_string().contains("refuses the login with AppRole"));
+}
+
 #[test]
 fn an_operator_who_is_refused_does_not_end_the_services_copy() {
     let Some(bao) = Bao::dev() else { return };
     let mut node = Node::new(&bao);
     add(&node.open().unwrap(), "billing", 1);
     node.put("token", "hvs.expired-expired");
-    node.operator = true;
+    node.is_service = false;
     assert!(node.open().is_err());
     node.put("token", &bao.token);
-    node.operator = false;
+    node.is_service = true;
     bao.kill();
     let store = node.open().unwrap();
     assert!(store.stale().is_some());
@@ -377,12 +438,10 @@ fn what_the_policy_does_not_allow_is_told_and_shuts_nobody_out() {
     let error = store.add(shared_secret_peer("shipping", 2), NOW).unwrap_err().to_string();
     assert!(error.contains("does not allow writing secret/data/countersign/orders/peers"), "{error}");
     assert_secret(&error, &bao);
-    assert!(
-        store.end(&billing(), Which::All, Ending::Revoked, NOW).is_err(),
-        "a revocation that is not made is told"
-    );
     lives_for(&store, Duration::from_secs(1));
-    assert_eq!(names(&store), ["billing"]);
+    assert_eq!(live(&store), [1]);
+    let error = ended_here(&store);
+    assert!(error.contains("does not allow writing"), "{error}");
     let node = Node::with_token(&bao.address, &bao.token(&["-policy=nothing"]));
     let error = node.open().unwrap_err().to_string();
     assert!(error.contains("does not allow reading secret/data"), "{error}");
@@ -416,7 +475,9 @@ fn a_sealed_vault_is_an_outage_in_which_a_peer_can_still_be_shut_out() {
     let another = node.open().unwrap();
     assert!(another.stale().is_some());
     let before = store.version().unwrap();
-    assert_eq!(another.end(&billing(), Which::All, Ending::Compromised, NOW).unwrap(), [1]);
+    let error = another.end(&billing(), Which::All, Ending::Compromised, NOW).unwrap_err();
+    assert!(matches!(&error, StoreError::EndedHere { numbers, .. } if *numbers == [1]), "{error}");
+    assert!(error.to_string().contains("sealed") && !error.to_string().contains("Nothing was"), "{error}");
     assert!(another.end(&billing(), Which::All, Ending::Revoked, NOW).is_err(), "it has ended already");
     assert!(live(&another).is_empty());
     eventually("the running one sees it", || store.version().unwrap() != before);
@@ -439,7 +500,13 @@ fn a_sealed_vault_is_an_outage_in_which_a_peer_can_still_be_shut_out() {
 fn a_vault_that_dies_and_comes_back_is_taken_up_again() {
     let Some(bao) = Bao::with_files(None) else { return };
     let node = Node::new(&bao);
-    let store = node.open().unwrap();
+    // Unsealed, it still takes a moment to become the leader, and answers 400 to whoever is faster.
+    let mut opened = None;
+    eventually("it is ready", || {
+        opened = node.open().ok();
+        opened.is_some()
+    });
+    let store = opened.unwrap();
     add(&store, "billing", 1);
     bao.kill();
     eventually("the outage is noticed", || store.stale().is_some());
@@ -484,6 +551,22 @@ fn a_server_that_never_answers_is_an_outage() {
     let error = store.add(shared_secret_peer("third", 3), NOW).unwrap_err().to_string();
     assert!(error.contains("does not answer within 1 seconds"), "{error}");
     drop((store, kept));
+}
+
+#[test]
+fn tidying_up_does_not_wait_for_a_vault_that_is_slow() {
+    let Some(bao) = Bao::dev() else { return };
+    let node = Node { timeout: Duration::from_secs(60), ..Node::new(&bao) };
+    let store = node.open().unwrap();
+    add(&store, "billing", 1);
+    store.rotate(&billing(), next(2), NOW).unwrap();
+    let uid = store.get(&billing()).unwrap().credentials[1].uid;
+    store.note(&[Use { uid, direction: UseDirection::Inbound, at: NOW.plus(7) }]).unwrap();
+    bao.hold(true);
+    let settled = store.settle(NOW.plus(10_000));
+    bao.hold(false);
+    assert!(settled.unwrap().is_empty(), "it has not waited");
+    eventually("it is done all the same", || live(&store) == [2]);
 }
 
 #[test]
@@ -544,6 +627,80 @@ fn a_document_that_is_nonsense_changes_nothing_and_is_not_overwritten() {
         eventually("it is mended", || store.stale().is_none());
     }
     add(&store, "shipping", 2);
+}
+
+#[test]
+fn a_peer_is_shut_out_here_while_the_document_is_nonsense_and_there_when_it_is_mended() {
+    let Some(bao) = Bao::dev() else { return };
+    let node = Node::new(&bao);
+    let store = node.open().unwrap();
+    add(&store, "billing", 1);
+    let place = ["-mount=secret", "countersign/orders/peers"];
+    bao.feed(&["kv", "put", place[0], place[1], "-"], r#"{"form": "x"}"#);
+    eventually("it is noticed", || store.stale().is_some());
+    let running = node.open().unwrap();
+    assert_eq!(live(&running), [1]);
+    let error = ended_here(&store);
+    assert!(error.contains("cannot be read") && error.contains("bao kv rollback"), "{error}");
+    eventually("the running one sees it", || running.version().is_ok() && live(&running).is_empty());
+    bao.run(&["kv", "rollback", "-version=1", place[0], place[1]]);
+    let other_node = Node::new(&bao);
+    let other = other_node.open().unwrap();
+    eventually("Vault is told", || live(&other).is_empty());
+    for (which, says_no) in [(Which::All, "have ended already"), (Which::Number(7), "no live credential 7")] {
+        let error = other.end(&billing(), which, Ending::Revoked, NOW).unwrap_err().to_string();
+        assert!(error.contains(says_no), "{error}");
+    }
+}
+
+#[test]
+fn an_operator_whom_vault_refuses_shuts_a_peer_out_on_his_node_all_the_same() {
+    let Some(bao) = Bao::dev() else { return };
+    let node = Node::new(&bao);
+    let store = node.open().unwrap();
+    add(&store, "billing", 1);
+    let connection = Connection {
+        login: Login::Token(Origin::File(node.put("expired", "hvs.expired-expired"))),
+        is_service: false,
+        ..node.connection()
+    };
+    assert!(VaultStore::open(connection.clone(), node.place(), node.local()).is_err());
+    let end = |which| {
+        let peer = &billing();
+        let local = node.local();
+        end_without_vault(&connection, &node.place(), &local, (peer, which), Ending::Revoked, NOW).unwrap()
+    };
+    assert!(end(Which::Number(2)).is_empty());
+    assert_eq!(end(Which::All), [1]);
+    assert!(end(Which::All).is_empty());
+    eventually("the running service shuts it out", || {
+        store.version().unwrap();
+        live(&store).is_empty()
+    });
+    let other_node = Node::new(&bao);
+    let other = other_node.open().unwrap();
+    eventually("and tells Vault", || live(&other).is_empty());
+}
+
+#[test]
+fn what_was_ended_here_stays_ended_when_its_row_is_damaged() {
+    let Some(bao) = Bao::dev() else { return };
+    policy(&bao, "reads", "\"read\"");
+    add(&Node::new(&bao).open().unwrap(), "billing", 1);
+    let node = Node::with_token(&bao.address, &bao.token(&["-policy=reads"]));
+    let store = node.open().unwrap();
+    ended_here(&store);
+    drop(store);
+    let file = node.directory.path().join("store.sqlite");
+    let changed = rusqlite::Connection::open(file)
+        .unwrap()
+        .execute("UPDATE aside SET sealed = zeroblob(40), kept = 5 WHERE name LIKE 'vault-ended %'", [])
+        .unwrap();
+    assert_eq!(changed, 1);
+    let store = node.open().unwrap();
+    let ended = store.get(&billing()).unwrap().ended;
+    assert_eq!((ended.len(), ended[0].how), (1, Ending::Revoked));
+    assert!(live(&store).is_empty());
 }
 
 #[test]

@@ -5,14 +5,14 @@
 
 mod server_support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign::protocol::UnixTime;
 use countersign::protocol::lookup::LookupKey;
 use countersign::server::Authenticator;
-use countersign::store::{Listing, Peer, StoreError};
+use countersign::store::{Listing, Peer, StoreError, Use};
 use countersign::{MemoryStore, NewPeer, PeerStore, ServiceName};
 use server_support::*;
 
@@ -24,6 +24,10 @@ struct Watched {
     store: MemoryStore,
     hook: Mutex<Option<Hook>>,
     lost: AtomicBool,
+    /// Whoever writes waits as long as this is set.
+    held: AtomicBool,
+    /// How many have waited.
+    waited: AtomicUsize,
     /// This peer is damaged.
     damaged: Mutex<Option<ServiceName>>,
 }
@@ -59,6 +63,14 @@ impl PeerStore for Watched {
             true => Err(StoreError::NoStore { path: "lost".to_owned() }),
             false => self.store.version(),
         }
+    }
+
+    fn note(&self, uses: &[Use]) -> Result<(), StoreError> {
+        self.waited.fetch_add(1, Ordering::SeqCst);
+        while self.held.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.store.note(uses)
     }
 
     fn lookup_key(&self) -> &LookupKey {
@@ -145,6 +157,42 @@ async fn a_store_out_of_reach_for_too_long_closes_the_door_until_it_is_back() {
     };
     tokio::time::timeout(Duration::from_secs(30), ready).await.unwrap();
     assert_eq!(world.with_token(&token).await.status, 200);
+    watch.abort();
+}
+
+/// Lets go in any case: the runtime waits for who writes.
+struct Held(Arc<Watched>);
+
+impl Held {
+    fn new(store: &Arc<Watched>) -> Self {
+        store.held.store(true, Ordering::SeqCst);
+        Self(Arc::clone(store))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.store(false, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_slow_to_be_written_is_still_read() {
+    let (world, store) = watched();
+    let token = world.guide_1_token().await;
+    let held = Held::new(&store);
+    let watch = tokio::spawn(world.authenticator.clone().watch());
+    let written = async {
+        while store.waited.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), written).await.unwrap();
+    assert_eq!(world.with_token(&token).await.status, 200);
+    store.remove(&"billing".parse().unwrap()).unwrap();
+    until_refused(&world, &token).await;
+    world.assert_refused(&world.with_token(&token).await, 401, "session-invalid", "token-orphaned");
+    drop(held);
     watch.abort();
 }
 

@@ -9,11 +9,13 @@ mod server_support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use countersign::Profile;
 use countersign::audit::{
-    AuditError, AuditKey, AuditSink, MemoryHeads, MemorySink, Outcome, Record, Settings, Ticket, Trail, tail,
+    AuditError, AuditKey, AuditSink, MemoryHeads, MemorySink, Outcome, Promise, Record, Settings, Ticket,
+    Trail, tail,
 };
 use countersign::protocol::refusal::Refusal;
+use countersign::store::Ending;
+use countersign::{PeerStore as _, Profile};
 use http::Request;
 use server_support::*;
 use tower::ServiceExt as _;
@@ -212,4 +214,82 @@ async fn on_disk_every_record_is_one_line_of_plain_ascii_whatever_came_in() {
     let bytes = std::fs::read(directory.path().join("serve.jsonl")).unwrap();
     assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), sent);
     assert!(bytes.iter().all(|byte| *byte == b'\n' || (0x20..0x7f).contains(byte)));
+}
+
+/// A disk that stands still: what was handed to it is written when the test says so.
+#[derive(Default)]
+struct Slow {
+    slow: AtomicBool,
+    waiting: Mutex<Vec<Promise>>,
+}
+
+impl AuditSink for Slow {
+    fn submit(&self, _: Record) -> Ticket {
+        if !self.slow.load(Ordering::Relaxed) {
+            return Ticket::known(Ok(()));
+        }
+        let (ticket, promise) = Ticket::open();
+        self.waiting.lock().unwrap().push(promise);
+        ticket
+    }
+}
+
+impl Slow {
+    fn go_on(&self) {
+        self.slow.store(false, Ordering::Relaxed);
+        self.waiting.lock().unwrap().drain(..).for_each(|promise| promise.keep(Ok(())));
+    }
+}
+
+#[tokio::test]
+async fn what_was_decided_before_a_revocation_is_not_let_in_after_it_by_a_slow_disk() {
+    for (how, token_too) in [(Ending::Revoked, true), (Ending::Compromised, false)] {
+        let disk = Arc::new(Slow::default());
+        let counted = Arc::new(Mutex::new(Vec::new()));
+        let (sink, counter) = (disk.clone(), counted.clone());
+        let world = World::with(move |builder| {
+            builder.audit(sink).counter(move |outcome, reason| {
+                counter.lock().unwrap().push((outcome, reason.to_owned()));
+            })
+        });
+        let token = world.guide_1_token().await;
+        let challenge = world.ask(&world.billing.key).await;
+        disk.slow.store(true, Ordering::Relaxed);
+        counted.lock().unwrap().clear();
+        let revoke = async {
+            while disk.waiting.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let (name, all) = ("billing".parse().unwrap(), countersign::store::Which::All);
+            world.store.end(&name, all, how, world.clock.now()).unwrap();
+            assert!(world.authenticator.refresh().unwrap());
+            disk.go_on();
+        };
+        let answered = async {
+            if token_too {
+                world.with_token(&token).await
+            } else {
+                world.post("/verify_challenge", &world.billing.answer(&challenge)).await
+            }
+        };
+        let (answer, ()) = tokio::join!(answered, revoke);
+        assert_eq!(answer.status, 401, "{:?}", answer.body);
+        assert!(!String::from_utf8_lossy(&answer.body).contains("token\""), "no token is given out");
+        let reason = if token_too { "token-orphaned" } else { "credential-compromised" };
+        assert_eq!(*counted.lock().unwrap(), [(Outcome::Refused, reason.to_owned())]);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_refuses_after_a_while() {
+    let disk = Arc::new(Slow::default());
+    let sink = disk.clone();
+    let world = World::with(move |builder| builder.audit(sink));
+    let token = world.guide_1_token().await;
+    disk.slow.store(true, Ordering::Relaxed);
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(60), world.with_token(&token)).await;
+    assert_eq!(answer.expect("it does not wait for ever").status, 503);
+    assert!(!world.authenticator.is_ready());
+    disk.go_on();
+    assert_eq!(world.with_token(&token).await.status, 200);
 }

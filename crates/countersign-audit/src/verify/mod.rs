@@ -94,16 +94,26 @@ impl Look<'_> {
         let Some(key) = keys.get(self.writer) else { return Ok(()) };
         let before = collected.count;
         // In this order: files may be ahead of what the store says, never behind it.
-        let head = self.head(key)?;
+        let mut head = self.head(key)?;
         let mut files = source::found(self.directory, self.writer)?;
+        let mut begun = false;
         if head.is_none() {
             // Lines of version 1 that no later version has put aside yet.
             files.iter_mut().for_each(Found::check_unchained);
+            begun = files.iter().any(Found::has_line);
+        }
+        if begun {
+            // A writer stores the head before its first line: it may have begun since the store was asked.
+            head = self.head(key)?;
+            if head.is_some() {
+                files = source::found(self.directory, self.writer)?;
+            }
         }
         let mut ends = match head {
             Some(Stored::Sealed(ends)) => Some(ends),
             Some(Stored::Changed) | None => None,
         };
+        let stored_start = ends.map_or(0, |ends| ends.start.seq);
         // Retention may have removed something before the files were listed: it has said so before.
         if let (Some(ends), Some(Stored::Sealed(later))) = (&mut ends, self.head(key)?)
             && later.start.seq > ends.start.seq
@@ -112,13 +122,12 @@ impl Look<'_> {
         }
         let first = ends.map(|ends| ends.start.seq + 1);
         let mut walk = Walk::new(self.writer, keys, ends, expect, collected);
+        walk.stored_start(stored_start);
         match head {
             Some(Stored::Changed) => walk.head_changed(),
-            // A file of this writer is to be there: lines of version 1 have no chain, and no head.
-            None if files.iter().any(|file| matches!(file.kind, Kind::Archive(..) | Kind::Current)) => {
-                walk.head_lost();
-            }
-            _ => {}
+            // Lines of version 1 have no chain, and no head. A file without a line has been created, and no more.
+            None if begun => walk.head_lost(),
+            None | Some(Stored::Sealed(_)) => {}
         }
         let (mut count, mut bytes) = (0, 0);
         let last = files.len().checked_sub(1);

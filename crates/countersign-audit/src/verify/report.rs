@@ -137,6 +137,8 @@ pub enum FaultKind {
     HeadChanged,
     /// The writer itself found, when it last looked, that somebody had been at the chain's end.
     Noted,
+    /// The store says that retention has removed records, and the chain does not.
+    RemovedUnsaid,
     /// A file has another number in its name than its first record.
     FileRenamed,
     /// A file with a name that no writer gives.
@@ -187,6 +189,8 @@ pub enum NoticeKind {
     Aside,
     /// A file with lines of version 1, which nobody can check.
     Unchained,
+    /// Retention has removed records.
+    Removed,
     /// The writer says that something is missing, or was not as it should be.
     Noted,
 }

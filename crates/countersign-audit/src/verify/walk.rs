@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::amiss::{At, Bad, Gap, IN_MIND, Run, What, are, judge};
-use super::report::{Anchor, Collected, Fault, FaultKind, Notice, NoticeKind};
+use super::report::{Anchor, Collected, Fault, FaultKind, Notice, NoticeKind, records};
 use crate::head::Ends;
 use crate::key::WriterKey;
 use crate::line::{self, Link, Sealed};
 use crate::lines::Line;
+use crate::retain::{REMOVED, REMOVED_DAMAGED, begins_after};
 use crate::{Entry, Outcome};
 
 pub(super) struct Walk<'a> {
@@ -29,6 +30,20 @@ pub(super) struct Walk<'a> {
     pub(super) bad: Vec<Bad>,
     pub(super) run: Option<Run>,
     records: u64,
+    /// What the chain says of records that retention has removed.
+    removed: Removed,
+}
+
+#[derive(Default)]
+struct Removed {
+    /// What the store said, before any file was opened, of where the chain begins.
+    stored: u64,
+    /// What the chain's last record of that kind says, and that record's number, file and time.
+    said: Option<(u64, u64, String, String)>,
+    /// How many of that kind there are.
+    times: u64,
+    /// Whether the store's word was lost once, and its writer has taken what was there for the beginning.
+    guessed: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -54,7 +69,13 @@ impl<'a> Walk<'a> {
             bad: Vec::new(),
             run: None,
             records: 0,
+            removed: Removed::default(),
         }
+    }
+
+    /// What the store said of the chain's beginning before any file was opened.
+    pub(super) fn stored_start(&mut self, seq: u64) {
+        self.removed.stored = seq;
     }
 
     pub(super) fn fault(&mut self, kind: FaultKind, at: Option<&At>, range: Option<(u64, u64)>, text: &str) {
@@ -113,6 +134,8 @@ impl<'a> Walk<'a> {
             self.end_run();
             self.resolve(None);
             (self.start, self.position) = (Some(start), None);
+            // With it may have gone what said how far it had come before.
+            self.removed.stored = 0;
         }
     }
 
@@ -267,24 +290,58 @@ impl<'a> Walk<'a> {
 
     /// What the writer says of its own trail.
     fn check_note(&mut self, text: &[u8], seq: u64) {
-        const GAP: &[u8] = b"\"outcome\":\"gap\"";
-        if !text.windows(GAP.len()).any(|window| window == GAP) {
+        const ITSELF: &[u8] = b"\"step\":\"trail\"";
+        if !text.windows(ITSELF.len()).any(|window| window == ITSELF) {
             return;
         }
         let Ok(entry) = serde_json::from_slice::<Entry>(text) else { return };
-        if entry.record.outcome != Outcome::Gap {
+        if entry.record.step != "trail" {
             return;
         }
         let (reason, detail) = (entry.record.reason, entry.record.detail.unwrap_or_default());
+        if let Some(begins) = begins_after(&detail).filter(|_| [REMOVED, REMOVED_DAMAGED].contains(&&*reason))
+        {
+            self.removed.times += 1;
+            self.removed.said = Some((begins, seq, self.at.file.clone(), entry.time.clone()));
+        }
+        if entry.record.outcome != Outcome::Gap {
+            return;
+        }
+        self.removed.guessed |= matches!(reason.as_str(), "head-lost" | "head-changed");
         let said = format!("record {seq} of {} says: {reason}: {detail}", entry.time);
         let at = self.at.clone();
         // Missing records are found by their numbers. Dropped ones, and what was set aside, take none away.
-        if matches!(reason.as_str(), "records-missing" | "records-dropped" | "lines-set-aside") {
+        // Lines that do not belong where they are are found by themselves.
+        const FOUND: [&str; 5] =
+            ["records-missing", "records-dropped", "lines-set-aside", "file-grown", "file-mixed"];
+        if FOUND.contains(&&*reason) {
             self.notice(NoticeKind::Noted, Some(seq), &at.file, &said);
         } else {
             self.fault(FaultKind::Noted, Some(&at), Some((seq, seq)), &said);
         }
     }
+
+    /// Compares what the store says of the beginning with what the chain says of it.
+    fn check_removed(&mut self) {
+        let Removed { stored, said, times, guessed } = std::mem::take(&mut self.removed);
+        let known = said.as_ref().map_or(0, |(begins, ..)| *begins);
+        if stored > known && !guessed {
+            let text = format!(
+                "{} not there any more, and no record says that retention has removed {}: a crash on a full disk, or somebody has the key",
+                are(known + 1, stored),
+                if stored == known + 1 { "it" } else { "them" },
+            );
+            self.fault(FaultKind::RemovedUnsaid, None, Some((known + 1, stored)), &text);
+        }
+        if let Some((begins, seq, file, time)) = said {
+            let text = format!(
+                "retention has removed {}, the last of them on {time} (record {seq}; {times} records of this kind are kept)",
+                records(1, begins)
+            );
+            self.notice(NoticeKind::Removed, Some(seq), &file, &text);
+        }
+    }
+
     /// Compares the end with what the store knows. How many records there were, and the last of them.
     pub(super) fn end(mut self) -> (u64, Link) {
         self.end_run();
@@ -304,6 +361,7 @@ impl<'a> Walk<'a> {
             _ => self.resolve(None),
         }
         self.tell_gaps();
+        self.check_removed();
         for (anchor, found) in std::mem::take(&mut self.expect) {
             if !found {
                 self.not_found(anchor, last);

@@ -31,7 +31,7 @@ pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     let mut builder =
         Client::builder().timeout(Duration::from_secs(args.timeout)).audit(trail).follow(Arc::clone(&peers));
     if args.verbose {
-        builder = builder.narrator(Arc::new(|narration: &Narration| eprintln!("{narration}")));
+        builder = builder.narrator(Arc::new(|narration: &Narration| show::err(&format!("{narration}\n"))));
     }
     let client = builder.build(&peer)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

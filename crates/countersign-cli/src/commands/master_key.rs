@@ -94,7 +94,7 @@ impl Changing<'_> {
             self.store.abandon_rewrap(self.present)?;
         }
         for path in left_over(self.home.path()) {
-            std::fs::remove_file(&path).context(|| format!("cannot remove {}", path.display()))?;
+            file::remove(&path).context(|| format!("cannot remove {}", path.display()))?;
         }
         Ok(())
     }
@@ -184,7 +184,7 @@ fn unfinished() -> String {
 
 /// What interrupted commands left of keys: the next one, and files that were about to become a key, which may be
 /// another name of the one in place.
-fn left_over(home: &Path) -> Vec<PathBuf> {
+pub(super) fn left_over(home: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let left = names.filter(|name| {

@@ -5,6 +5,7 @@ use countersign::store::{Credential, Keys, Listing, Peer, StoreError};
 use countersign::{NewPeer, Profile, Trust};
 use serde_json::{Value, json};
 
+use super::rotate;
 use crate::args::{PeerAddArgs, PeerCommand, PeerScheduleArgs};
 use crate::change::{self, Change};
 use crate::duration::Span;
@@ -24,8 +25,15 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
         PeerCommand::Remove(peer) => {
             let Stores { peers, local } = home.stores()?;
             peers.remove(&peer.name)?;
-            change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name))?;
-            show::out(&format!("removed {}; a running server refuses it within a second\n", peer.name))
+            // From here on it is in effect, whatever else fails.
+            let recorded =
+                change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name));
+            let files = rotate::remove_all(home, &peer.name);
+            show::done(&format!(
+                "removed {}; a running server refuses it within a second\n{files}",
+                peer.name
+            ))?;
+            recorded
         }
         PeerCommand::Schedule(args) => schedule(home, &args),
     }
@@ -41,7 +49,7 @@ fn schedule(home: &Home, args: &PeerScheduleArgs) -> Result<(), Failure> {
     let recorded = change::record(home, &local, change);
     let due = peers.get(name).ok().filter(|peer| peer.due().is_some());
     let due = due.map(|peer| format!("; due {}", life::due(&peer, show::now()))).unwrap_or_default();
-    show::out(&format!("{name} is to be rotated {shown}{due}\n"))?;
+    show::done(&format!("{name} is to be rotated {shown}{due}\n"))?;
     recorded
 }
 
@@ -77,7 +85,7 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     };
     let recorded = change::record(home, &local, change);
     let fingerprint = peer.credentials.last().map(|credential| credential.fingerprint.to_string());
-    show::out(&format!(
+    show::done(&format!(
         "added {} (profile {})\nfingerprint {}\nThe other side must see the same digits: `countersign peer show`, and read them to each other.\n",
         peer.name,
         peer.profile,

@@ -11,15 +11,21 @@ use super::doctor::behind;
 use super::peer::trust_in_file;
 use crate::args::ServeArgs;
 use crate::config::Config;
+use crate::config::vault::{OPERATOR_TOKEN, has_operator_token};
 use crate::failure::Failure;
 use crate::home::{Home, Stores};
 use crate::show;
 
 pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     let config = home.config()?;
+    if config.secrets.vault.is_some() && has_operator_token() {
+        return Err(Failure::new(format!(
+            "{OPERATOR_TOKEN} is set: a service that ran with an operator's token could do what he may, and what Vault refuses it would not be what whoever manages Vault has taken back. Unset it for `serve`, which logs in as [secrets.vault] says"
+        )));
+    }
     log();
     let settings = settings(home, &config, args)?;
-    let Stores { peers: store, local } = home.stores()?;
+    let Stores { peers: store, local } = home.service_stores()?;
     let listing = store.read_all()?;
     for what in behind(home, Some(&listing)) {
         tracing::error!(

@@ -3,13 +3,14 @@
 //! What is to replace something is written and read back through Vault before anything is taken away. Whatever
 //! interrupts it leaves a home that opens.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use countersign::store::file;
 use countersign::store::master::{MasterKey, Source};
-use countersign::store::sqlite::SqliteStore;
+use countersign::store::sqlite::{Rewrap, SqliteStore};
 use countersign::store::vault::Transit;
+use countersign::store::{StoreError, file};
 
+use super::master_key::left_over;
 use crate::args::TransitArgs;
 use crate::change::{self, Change};
 use crate::failure::{Context as _, Failure};
@@ -45,11 +46,17 @@ impl Files<'_> {
             None => self.home.master_key()?,
         };
         let store = self.opens(&master)?;
+        // Another key would open the store as well, in the clear.
+        if store.rewrap(&master)? != Rewrap::Idle {
+            return Err(StoreError::RewrapOpen.into());
+        }
         self.replace(&self.transit.wrap(&master)?)?;
-        let removed = self.plain.exists();
-        if removed {
-            std::fs::remove_file(&self.plain)
-                .context(|| format!("cannot remove {}", self.plain.display()))?;
+        let removed = self.plain.symlink_metadata().is_ok();
+        let target = std::fs::read_link(&self.plain).ok();
+        let plain = removed.then(|| self.plain.clone()).into_iter();
+        // A file that was about to become a key is another name of it.
+        for path in plain.chain(left_over(self.home.path())) {
+            file::remove(&path).context(|| format!("cannot remove {}", path.display()))?;
         }
         let recorded = self.record(&store, "master-key-wrapped");
         let mut text = format!("the master key is wrapped by Vault, in {}\n", self.wrapped.display());
@@ -58,6 +65,9 @@ impl Files<'_> {
                 "{} is removed; a disk, a snapshot or a backup may still have it\n",
                 self.plain.display()
             ));
+        }
+        if let Some(target) = target {
+            text.push_str(&format!("it was a link, and the key is still in {}\n", target.display()));
         }
         match self.home.master_key_source() {
             Source::Transit(_) => {}
@@ -93,8 +103,7 @@ impl Files<'_> {
         // One that was there already has to be the same.
         let source = Source::File(self.plain.clone());
         self.opens(&MasterKey::load(&source, |_| None)?)?;
-        std::fs::remove_file(&self.wrapped)
-            .context(|| format!("cannot remove {}", self.wrapped.display()))?;
+        file::remove(&self.wrapped).context(|| format!("cannot remove {}", self.wrapped.display()))?;
         let recorded = self.record(&store, "master-key-unwrapped");
         show::out(&show::printable_lines(&format!("the master key is in {} again\n", self.plain.display())))?;
         recorded
@@ -115,8 +124,8 @@ impl Files<'_> {
         }
         let failed = || format!("cannot write {} (nothing was changed)", self.wrapped.display());
         file::write_new(&next, 0o600, format!("{wrapped}\n").as_bytes()).context(failed)?;
-        std::fs::rename(&next, &self.wrapped).context(failed)?;
-        sync_directory(self.home.path()).context(|| self.home.path().display().to_string())
+        file::replace(&next, &self.wrapped)
+            .context(|| format!("cannot put {} in place", self.wrapped.display()))
     }
 
     fn record(&self, store: &SqliteStore, reason: &str) -> Result<(), Failure> {
@@ -130,10 +139,6 @@ impl Files<'_> {
         };
         change::record(self.home, store, change)
     }
-}
-
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    std::fs::File::open(path)?.sync_all()
 }
 
 fn key(source: &SecretSource) -> Result<MasterKey, Failure> {

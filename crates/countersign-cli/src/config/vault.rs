@@ -48,7 +48,23 @@ pub(crate) struct VaultTable {
 impl VaultTable {
     /// What is wrong with it, as far as it can be told without looking at any file.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        self.address()?;
+        let address = self.address()?;
+        for given in [self.ca.as_ref().map(|path| path.span()), self.pin.as_ref().map(|pin| pin.span())] {
+            if let Some(span) = given
+                && !address.is_tls()
+            {
+                return Err(Fault {
+                    start: span.start,
+                    message: "`ca` and `pin` say whose TLS is trusted, and the address is http://, which has none: give https://…, or take this away".to_owned(),
+                });
+            }
+        }
+        if self.danger_plain_http && address.is_tls() {
+            return Err(Fault::at(
+                &self.address,
+                "`danger_plain_http` is for an address with http://, and this one has https://: take the setting away",
+            ));
+        }
         if let Some(pin) = &self.pin {
             Trust::parse_pin(pin.as_ref()).map_err(|error| Fault::at(pin, error))?;
         }
@@ -81,7 +97,7 @@ impl VaultTable {
         }
     }
 
-    /// How Vault is reached. Reads the file of `ca`.
+    /// How Vault is reached by a command. Reads the file of `ca`.
     pub(crate) fn connection(&self, home: &Path, modes: Modes) -> Result<Connection, ConfigError> {
         let address = self.address().map_err(plain)?;
         let trust = match (&self.ca, &self.pin) {
@@ -99,17 +115,16 @@ impl VaultTable {
             (None, None) if !address.is_tls() => Trust::Pin([0; 32]),
             (None, None) => Trust::System,
         };
-        let operator = std::env::var_os(OPERATOR_TOKEN).is_some_and(|token| !token.is_empty());
         Ok(Connection {
             address,
             tls: tls_config(&trust).map_err(|error| ConfigError(error.to_string()))?,
             namespace: optional(self.namespace.as_ref()).map_err(plain)?,
-            login: if operator {
+            login: if has_operator_token() {
                 Login::Token(Origin::Environment(OPERATOR_TOKEN.to_owned()))
             } else {
                 self.login(home).map_err(plain)?
             },
-            operator,
+            is_service: false,
             modes,
             timeout: self.timeout_seconds.map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs(seconds.0)),
         })
@@ -135,6 +150,11 @@ impl VaultTable {
     pub(crate) fn shown(&self) -> &str {
         self.address.as_ref()
     }
+}
+
+/// Whether an operator has put his own token into the environment.
+pub(crate) fn has_operator_token() -> bool {
+    std::env::var_os(OPERATOR_TOKEN).is_some_and(|token| !token.is_empty())
 }
 
 fn optional(text: Option<&Text>) -> Result<Option<VaultPath>, Fault> {

@@ -99,3 +99,22 @@ pub fn fingerprint(home: &Home, peer: &str, number: usize) -> String {
     let peer = status(home, peer);
     peer["credentials"][number]["fingerprint"].as_str().unwrap().to_owned()
 }
+
+/// Peers as JSON without ages, uses and schedules: what decides who is let in, and what is sealed.
+pub fn without_ages(mut peers: Vec<Value>) -> Vec<Value> {
+    for peer in &mut peers {
+        let members = peer.as_object_mut().unwrap();
+        for name in ["due", "overdue", "overdueFrom", "rotateEverySeconds", "rotation"] {
+            members.remove(name);
+        }
+        for credential in members["credentials"].as_array_mut().unwrap() {
+            credential.as_object_mut().unwrap().remove("life");
+        }
+    }
+    peers
+}
+
+/// What `peer list` says of them.
+pub fn listed(home: &Home) -> Vec<Value> {
+    without_ages(serde_json::from_value(home.run(&["peer", "list", "--json"]).json()).unwrap())
+}

@@ -45,7 +45,7 @@ fn parameter(text: &str, scheme: &str, name: &str) -> Option<String> {
         let after_equals = after.trim_start_matches([' ', '\t']).strip_prefix('=');
         match after_equals {
             // `token = value` is a parameter …
-            Some(value) if !token.is_empty() => {
+            Some(value) => {
                 let (value, after) = parameter_value(value.trim_start_matches([' ', '\t']))?;
                 if ours && token.eq_ignore_ascii_case(name) {
                     return Some(value);
@@ -53,7 +53,7 @@ fn parameter(text: &str, scheme: &str, name: &str) -> Option<String> {
                 rest = after;
             }
             // … and a token alone begins the next scheme.
-            _ => {
+            None => {
                 ours = token.eq_ignore_ascii_case(scheme);
                 rest = after;
             }

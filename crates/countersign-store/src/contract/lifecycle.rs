@@ -19,8 +19,10 @@ pub(super) fn check<S: PeerStore>(make: impl Fn() -> S) {
     a_refused_rotation_changes_nothing(&make());
     what_is_over_is_retired_once(&make());
     a_rotation_can_be_called_off(&make());
+    what_is_over_does_not_come_back_when_its_successor_ends(&make);
     revocation_erases_and_remembers(&make());
     an_ended_credential_can_still_be_called_compromised(&make());
+    all_that_were_revoked_can_be_called_compromised(&make());
     after_a_revocation_a_new_credential_can_be_made(&make());
     a_use_confirms_once_and_later_uses_change_no_version(&make());
     a_use_of_what_has_ended_is_ignored(&make());
@@ -170,6 +172,43 @@ fn a_rotation_can_be_called_off(store: &impl PeerStore) {
     assert_eq!(again.credentials.last().map(|credential| credential.number), Some(3), "no number twice");
 }
 
+fn what_is_over_does_not_come_back_when_its_successor_ends<S: PeerStore>(make: impl Fn() -> S) {
+    let endings = |store: &S| -> Vec<_> {
+        assert!(billing(store).credentials.is_empty(), "neither now nor when it is read again");
+        billing(store).ended.iter().map(|ended| (ended.number, ended.how)).collect()
+    };
+    // The deadline has come, and nobody has tidied up.
+    for how in [Ending::Revoked, Ending::Compromised, Ending::Abandoned] {
+        let store = make();
+        store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+        store.rotate(&name("billing"), next(2, Some(GRACE)), NOW).unwrap();
+        let ended = store.end(&name("billing"), Which::Number(2), how, NOW.plus(GRACE)).unwrap();
+        assert_eq!(ended, [2], "what the operator has ended");
+        assert_eq!(accepted(&store, NOW), [0; 0], "whatever the clock says");
+        assert_eq!(endings(&store), [(1, Ending::Retired), (2, how)]);
+    }
+    // The peer has used the new one, and the grace period is over.
+    let store = make();
+    store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+    store.rotate(&name("billing"), next(2, None), NOW).unwrap();
+    used(&store, 2, UseDirection::Inbound, NOW);
+    store.end(&name("billing"), Which::Number(2), Ending::Revoked, NOW.plus(GRACE)).unwrap();
+    assert_eq!(endings(&store), [(1, Ending::Retired), (2, Ending::Revoked)]);
+    // What the operator says of one that is over counts.
+    let store = make();
+    store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+    store.rotate(&name("billing"), next(2, Some(GRACE)), NOW).unwrap();
+    let all = store.end(&name("billing"), Which::All, Ending::Compromised, NOW.plus(GRACE)).unwrap();
+    assert_eq!(all, [1, 2]);
+    assert_eq!(endings(&store), [(1, Ending::Compromised), (2, Ending::Compromised)]);
+    // One moment before, it lives on.
+    let store = make();
+    store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+    store.rotate(&name("billing"), next(2, Some(GRACE)), NOW).unwrap();
+    store.end(&name("billing"), Which::Number(2), Ending::Revoked, NOW.plus(GRACE - 1)).unwrap();
+    assert_eq!(accepted(&store, NOW.plus(GRACE)), [1]);
+}
+
 fn revocation_erases_and_remembers(store: &impl PeerStore) {
     store.add(shared_secret_peer("billing", 1), NOW).unwrap();
     store.add(shared_secret_peer("orders", 9), NOW).unwrap();
@@ -198,6 +237,19 @@ fn an_ended_credential_can_still_be_called_compromised(store: &impl PeerStore) {
     let marked = store.end(&name("billing"), Which::Number(1), Ending::Compromised, NOW).unwrap();
     assert_eq!(marked, [1]);
     assert!(billing(store).ended.iter().all(|ended| ended.how == Ending::Compromised));
+}
+
+fn all_that_were_revoked_can_be_called_compromised(store: &impl PeerStore) {
+    store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+    store.rotate(&name("billing"), next(2, Some(GRACE)), NOW).unwrap();
+    store.settle(NOW.plus(GRACE)).unwrap();
+    store.rotate(&name("billing"), next(3, None), NOW.plus(GRACE)).unwrap();
+    let end = |how| store.end(&name("billing"), Which::All, how, NOW.plus(GRACE));
+    assert_eq!(end(Ending::Revoked).unwrap(), [2, 3]);
+    assert_eq!(end(Ending::Compromised).unwrap(), [2, 3]);
+    let how: Vec<_> = billing(store).ended.iter().map(|ended| ended.how).collect();
+    assert_eq!(how, [Ending::Retired, Ending::Compromised, Ending::Compromised]);
+    assert!(matches!(end(Ending::Compromised), Err(StoreError::NothingLive(_))));
 }
 
 fn after_a_revocation_a_new_credential_can_be_made(store: &impl PeerStore) {

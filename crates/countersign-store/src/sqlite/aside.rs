@@ -7,11 +7,12 @@ use zeroize::Zeroizing;
 use super::SqliteStore;
 use crate::{StoreError, random};
 
-/// A copy, opened.
+/// A copy.
 pub(crate) struct Aside {
     /// When it was current.
     pub(crate) kept: UnixTime,
-    pub(crate) plaintext: Zeroizing<Vec<u8>>,
+    /// `None` if it does not open, because it was changed or is of another scope. Then `kept` is anybody's word.
+    pub(crate) plaintext: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl SqliteStore {
@@ -34,8 +35,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// What is kept under `name`, and since when. What does not open, because it was changed or is of another scope, is
-    /// as if it were not there.
+    /// What is kept under `name`, and since when.
     pub(crate) fn aside(&self, name: &str, scope: &[&[u8]]) -> Result<Option<Aside>, StoreError> {
         let row: Option<(i64, Vec<u8>)> = self
             .lock()?
@@ -45,7 +45,7 @@ impl SqliteStore {
             .optional()?;
         let Some((kept, sealed)) = row else { return Ok(None) };
         let opened = self.keyring.aside.open(&place(name, scope, kept), &sealed);
-        Ok(opened.ok().map(|plaintext| Aside { kept: UnixTime(kept.unsigned_abs()), plaintext }))
+        Ok(Some(Aside { kept: UnixTime(kept.unsigned_abs()), plaintext: opened.ok() }))
     }
 
     /// The names that begin like this.

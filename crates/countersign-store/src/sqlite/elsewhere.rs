@@ -5,11 +5,14 @@ use std::collections::HashMap;
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::ServiceName;
-use rusqlite::{Row, TransactionBehavior, params};
+use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::SqliteStore;
 use crate::lifecycle::{Use, UseDirection};
 use crate::{Credential, StoreError};
+
+/// Of so many credentials that got no number here something is known at most: ten times what fits into Vault's document.
+const REMEMBERED: i64 = 30_000;
 
 /// What is known of one credential.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,6 +90,7 @@ impl SqliteStore {
                 params![used.uid, seconds(used.at), inbound, outbound],
             )?;
         }
+        forget(&transaction, REMEMBERED)?;
         Ok(transaction.commit()?)
     }
 
@@ -101,6 +105,41 @@ impl SqliteStore {
     }
 }
 
+/// Forgets those that were used longest ago. Numbers that were given here are never given again, and stay.
+fn forget(connection: &Connection, most: i64) -> Result<(), StoreError> {
+    let query = "SELECT count(*) FROM elsewhere WHERE number IS NULL";
+    let known: i64 = connection.query_row(query, [], |row| row.get(0))?;
+    if known > most {
+        connection.execute(
+            "DELETE FROM elsewhere WHERE uid IN (
+                 SELECT uid FROM elsewhere WHERE number IS NULL
+                 ORDER BY MAX(since, COALESCE(used_inbound, 0), COALESCE(used_outbound, 0)) LIMIT ?1)",
+            params![known - most],
+        )?;
+    }
+    Ok(())
+}
+
 fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::MasterKey;
+
+    #[test]
+    fn what_was_used_longest_ago_is_forgotten_and_numbers_that_were_given_here_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.sqlite");
+        let store = SqliteStore::create(&path, &MasterKey::generate()).unwrap();
+        let used = |uid, at| Use { uid: [uid; 16], direction: UseDirection::Inbound, at: UnixTime(at) };
+        store.number(&[(&"billing".parse().unwrap(), [9; 16])], UnixTime(1)).unwrap();
+        store.note_elsewhere(&[used(1, 10), used(2, 20), used(3, 30), used(1, 40)]).unwrap();
+        forget(&store.lock().unwrap(), 2).unwrap();
+        let mut left: Vec<_> = store.known_elsewhere().unwrap().into_keys().map(|uid| uid[0]).collect();
+        left.sort_unstable();
+        assert_eq!(left, [1, 3, 9]);
+    }
 }

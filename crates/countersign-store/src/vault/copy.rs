@@ -13,7 +13,8 @@ use crate::sqlite::{Aside, SqliteStore};
 
 const NAME: &str = "vault copy";
 
-/// How old a copy is. Neither a clock that is set back nor a restart makes it younger.
+/// How old a copy is. A clock that is set back does not make it younger while this process runs, nor does a restart: the
+/// age is kept with the copy. How long nothing ran is known from the clock alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Age {
     /// When it was current, by the wall clock.
@@ -70,7 +71,7 @@ struct Form<'a> {
 impl Copies {
     pub(super) fn new(place: &Place, connection: &Connection) -> Self {
         let namespace = connection.namespace.as_ref().map(VaultPath::as_str);
-        Self { ends: !connection.operator, ..Self::of(place, connection.address.as_str(), namespace) }
+        Self { ends: connection.is_service, ..Self::of(place, connection.address.as_str(), namespace) }
     }
 
     fn of(place: &Place, address: &str, namespace: Option<&str>) -> Self {
@@ -101,14 +102,16 @@ impl Copies {
 
     /// The copy, if there is one that opens.
     pub(super) fn load(&self, local: &SqliteStore) -> Result<Option<Kept>, StoreError> {
-        let Some(Aside { kept, plaintext }) = local.aside(NAME, &self.scope())? else { return Ok(None) };
+        let Some(Aside { kept, plaintext: Some(plaintext) }) = local.aside(NAME, &self.scope())? else {
+            return Ok(None);
+        };
         let Ok(form) = serde_json::from_slice::<Form<'_>>(&plaintext) else { return Ok(None) };
         let age = Age { kept, floor: form.age, at: Instant::now() };
         let document = form.document.map(|raw| Zeroizing::new(raw.get().as_bytes().to_vec()));
         Ok(Some(Kept { document, age }))
     }
 
-    /// Vault has said no: switching it off must not bring the copy back.
+    /// Vault has said no: switching it off must not bring the copy back, if it was the service that heard it.
     pub(super) fn refuse(&self, local: &SqliteStore) -> Result<(), StoreError> {
         if self.ends { Self::forget(local) } else { Ok(()) }
     }

@@ -62,6 +62,16 @@ pub enum VaultError {
         /// The status.
         status: u16,
     },
+    /// The login is not taken now, and whoever manages Vault need not have done anything.
+    #[error(
+        "Vault does not take the login with {how} (status {status}) and does not say that it is wrong: it locks a role out for a while after five wrong guesses, by anybody (`bao read sys/locked-users`), or nothing is mounted there any more (`bao auth list`). docs/secrets.md, \"Locked out\""
+    )]
+    LoginHeldUp {
+        /// With what.
+        how: &'static str,
+        /// The status.
+        status: u16,
+    },
     /// What the login needs cannot be read here.
     #[error("the login to Vault: {0}")]
     Origin(Arc<OriginError>),
@@ -201,6 +211,7 @@ impl VaultError {
             Self::Silent { .. } => "Vault does not answer in time",
             Self::Sealed { .. } => "Vault is sealed or not ready",
             Self::Busy { .. } => "Vault has too many requests",
+            Self::LoginHeldUp { .. } => "Vault does not take the login now",
             Self::Origin(_) => "the login to Vault cannot be read",
             Self::Document { .. } => "the document in Vault cannot be read",
             _ => "Vault fails",

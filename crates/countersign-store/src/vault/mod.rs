@@ -7,7 +7,7 @@
 //! rotations of one peer are open.
 //!
 //! While Vault is away the last good document goes on, for [`Place::max_stale`] at most, also over a restart: it is
-//! kept in the local store, sealed. What Vault **refuses** is not an outage, and ends it: see [`VaultError`].
+//! kept in the local store, sealed. What Vault **refuses** is not an outage, and ends it (`standing.rs`).
 
 mod copy;
 mod doctor;
@@ -19,6 +19,7 @@ mod http;
 mod kv;
 mod session;
 mod settings;
+mod standing;
 mod state;
 mod transit;
 mod worker;
@@ -56,11 +57,14 @@ const MAX_DOCUMENT: usize = 1_000_000;
 /// So many requests, each with its time-out, come before anything is known at the start or of a change.
 const REQUESTS: u32 = 8;
 
-/// How long a change that Vault does not allow is not tried again by itself.
+/// How long a change that Vault does not allow, or is slow to make, is not tried again by itself.
 const NOT_ALLOWED: Duration = Duration::from_secs(10 * 60);
 
 /// How long the thread may take to end.
 const END: Duration = Duration::from_secs(2);
+
+/// How long tidying up waits for Vault. What it has come to later is seen in the document.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// Changes that wait for the thread at most.
 const WAITING: usize = 64;
@@ -71,7 +75,7 @@ pub struct VaultStore {
     place: Place,
     local: Arc<SqliteStore>,
     patience: Duration,
-    /// When Vault did not allow to tidy up.
+    /// When Vault did not allow to tidy up, or was slow.
     untidy: Mutex<Option<Instant>>,
     /// Gone while the store is being dropped.
     jobs: Option<tokio::sync::mpsc::Sender<Job>>,
@@ -142,6 +146,15 @@ impl VaultStore {
     /// `false` beside it that there is nothing to write.
     fn change<T: Send + 'static>(
         &self,
+        edit: impl FnMut(&mut Document) -> Result<(T, bool), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.change_within(self.patience, edit)
+    }
+
+    /// The same, for whoever waits for so long at most.
+    fn change_within<T: Send + 'static>(
+        &self,
+        patience: Duration,
         mut edit: impl FnMut(&mut Document) -> Result<(T, bool), StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let result = Arc::new(Mutex::new(None));
@@ -153,7 +166,7 @@ impl VaultStore {
         };
         let (done, wait) = sync_channel(1);
         self.send(Job::Change(Box::new(edit), done))?;
-        match wait.recv_timeout(self.patience) {
+        match wait.recv_timeout(patience) {
             Ok(done) => done?,
             Err(RecvTimeoutError::Timeout) => {
                 let error = VaultError::Unreachable {
@@ -168,7 +181,8 @@ impl VaultStore {
         value.ok_or_else(|| VaultError::Gone.into())
     }
 
-    /// Ends credentials here, while Vault is away; their numbers.
+    /// Ends credentials here, because Vault could not be told; their numbers. Whether peers may be let in at the moment
+    /// does not matter.
     fn end_here(
         &self,
         name: &ServiceName,
@@ -176,18 +190,36 @@ impl VaultStore {
         how: Ending,
         now: UnixTime,
     ) -> Result<Vec<u32>, StoreError> {
-        let peer = self.get(name)?;
-        let means = |number: u32| match which {
-            Which::All => true,
-            Which::Number(one) => one == number,
-        };
-        let live: Vec<_> = peer.credentials.iter().filter(|one| means(one.number)).collect();
-        for one in &live {
-            EndedHere { peer: name.clone(), uid: one.uid, how, at: now }.save(&self.local)?;
-        }
+        // Who ended it in another process is heard first.
         self.shared.look_now(&self.local)?;
-        Ok(live.iter().map(|one| one.number).collect())
+        let ending = EndedHere::of(&self.shared.state().document, name, which, how, now);
+        let numbers = EndedHere::save_all(&ending, &self.local)?;
+        self.shared.look_now(&self.local)?;
+        Ok(numbers)
     }
+}
+
+/// Ends credentials on this node alone, without a word to Vault: what it last said is enough to know them by, however
+/// old it is. For when a [`VaultStore`] cannot be opened.
+///
+/// # Errors
+/// There is no copy in which the peer has such a credential, or the local store cannot be written.
+pub fn end_without_vault(
+    connection: &Connection,
+    place: &Place,
+    local: &SqliteStore,
+    (name, which): (&ServiceName, Which),
+    how: Ending,
+    now: UnixTime,
+) -> Result<Vec<u32>, StoreError> {
+    let kept = Copies::new(place, connection).load(local)?;
+    let document = kept.and_then(|kept| kept.document);
+    let read = document.and_then(|json| Document::read(&json, &place.service).ok());
+    let Some(mut document) = read else { return Ok(Vec::new()) };
+    for one in EndedHere::all(local)? {
+        one.apply(&mut document);
+    }
+    EndedHere::save_all(&EndedHere::of(&document, name, which, how, now), local)
 }
 
 impl Drop for VaultStore {
@@ -236,6 +268,14 @@ fn block<T: Send>(
     })
 }
 
+/// Why Vault was not told, without what does not hold for what is done here.
+fn untold(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Vault(VaultError::Unchangeable(inner)) => (*inner).into(),
+        error => error,
+    }
+}
+
 /// Nothing is added where something stands that cannot be read.
 fn refuse_damaged(document: &Document, name: &ServiceName) -> Result<(), StoreError> {
     match document.damaged.contains_key(name.as_str()) {
@@ -270,7 +310,8 @@ impl PeerStore for VaultStore {
         })
     }
 
-    /// While Vault is away, it is done here at once and there when it is back: other nodes have to be told.
+    /// What Vault cannot be told is done here at once, and there as soon as that is possible: whatever is wrong with it,
+    /// whoever is to be shut out must not stay in.
     fn end(
         &self,
         name: &ServiceName,
@@ -283,14 +324,14 @@ impl PeerStore for VaultStore {
             refuse_damaged(document, &peer)?;
             Ok((document.set.end(&peer, which, how, now)?, true))
         });
-        let away = |error: &StoreError| {
-            matches!(error, StoreError::Vault(VaultError::Unchangeable(_) | VaultError::Uncertain(_)))
-        };
         match there {
-            Err(error) if away(&error) => match self.end_here(name, which, how, now) {
-                Ok(numbers) if !numbers.is_empty() => Ok(numbers),
-                _ => Err(error),
-            },
+            Err(error) if !error.is_about_the_peer() => {
+                let numbers = self.end_here(name, which, how, now)?;
+                if numbers.is_empty() {
+                    return Err(error);
+                }
+                Err(StoreError::EndedHere { peer: name.clone(), numbers, why: Box::new(untold(error)) })
+            }
             done => done,
         }
     }
@@ -308,13 +349,16 @@ impl PeerStore for VaultStore {
         if !due {
             return Ok(Vec::new());
         }
-        let settled = self.change(move |document| {
+        let settled = self.change_within(TIDY, move |document| {
             let settled = document.set.settle(now);
             let any = !settled.is_empty();
             Ok((settled, any))
         });
         match settled {
-            Err(StoreError::Vault(VaultError::Denied { .. })) => {
+            // It does not want that, or is slow: later.
+            Err(StoreError::Vault(
+                VaultError::Denied { .. } | VaultError::Uncertain(_) | VaultError::Contended,
+            )) => {
                 *self.untidy.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 Ok(Vec::new())
             }

@@ -211,8 +211,13 @@ impl Session {
                 let path = format!("auth/{mount}/login");
                 let answer = self.http.send(Method::POST, &path, None, Some(body)).await?;
                 let status = answer.status.as_u16();
-                if matches!(status, 400 | 403 | 404) && is_vaults(&answer) {
-                    return Err(VaultError::Login { how: self.login.shown(), status });
+                let how = self.login.shown();
+                match status {
+                    400 if is_vaults(&answer) => return Err(VaultError::Login { how, status }),
+                    // A stranger who knows the role's id, which is no secret, brings this about by guessing: the role
+                    // is locked out, whatever comes with it.
+                    403 | 404 if is_vaults(&answer) => return Err(VaultError::LoginHeldUp { how, status }),
+                    _ => {}
                 }
                 let answer = self.judge("logging in at", &path, answer)?;
                 let auth = self.auth(&answer)?;

@@ -91,8 +91,9 @@ pub struct Connection {
     pub modes: Modes,
     /// How long one request may take.
     pub timeout: Duration,
-    /// Whether the login is an operator's own: that Vault refuses him says nothing about the service, whose copy stays.
-    pub operator: bool,
+    /// Whether this is the running service itself, and not a command that somebody gives: only what Vault refuses the
+    /// service ends its copy. A command may have another login, or another environment.
+    pub is_service: bool,
 }
 
 impl fmt::Debug for Connection {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use countersign_protocol::lookup::LookupKey;
 
-use super::copy::Age;
 use super::document::Document;
 use super::ended::EndedHere;
+use super::standing::Standing;
 use super::{VaultError, settings::Place};
 use crate::lifecycle::Use;
 use crate::sqlite::SqliteStore;
@@ -33,17 +33,6 @@ pub(super) struct State {
     beat: Instant,
     /// After how long without that it is taken for dead.
     silence: Duration,
-}
-
-/// How far what is known may be relied on.
-#[derive(Clone, Debug)]
-pub(super) enum Standing {
-    /// Vault has just said so.
-    Current,
-    /// Vault has not said anything of use since.
-    Copy(VaultError, Age),
-    /// Vault says no.
-    Refused(VaultError),
 }
 
 impl Shared {
@@ -80,6 +69,7 @@ impl Shared {
         if document.lookup != state.document.lookup {
             self.lookups.push(document.set.lookup_key().clone());
         }
+        complain(&ended, &state.ended);
         (state.document, state.ended) = (document, ended);
         state.settle();
         Ok(())
@@ -105,6 +95,7 @@ impl Shared {
             for one in &ended {
                 one.apply(&mut state.document);
             }
+            complain(&ended, &state.ended);
             state.ended = ended;
             state.settle();
         }
@@ -179,6 +170,15 @@ impl State {
     pub(super) fn stale(&self, place: &Place) -> Option<Stale> {
         let Standing::Copy(error, age) = &self.standing else { return None };
         Some(Stale { since: age.kept, age: age.seconds(), max: place.max_stale, reason: error.reason() })
+    }
+}
+
+/// Says which of those that have come are damaged.
+fn complain(now: &[EndedHere], before: &[EndedHere]) {
+    for one in now.iter().filter(|one| one.said.is_none() && !before.contains(one)) {
+        tracing::error!(
+            "ended on this node: {one}; see to the disk, and look whom it was (`countersign status`)"
+        );
     }
 }
 

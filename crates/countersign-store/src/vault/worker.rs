@@ -15,7 +15,8 @@ use super::error::Class;
 use super::kv::{self, Found, Stamp, Written};
 use super::session::Session;
 use super::settings::Place;
-use super::state::{Shared, Standing, localize};
+use super::standing::{Copying, Standing, Tell};
+use super::state::{Shared, localize};
 use super::{MAX_DOCUMENT, NOT_ALLOWED, VaultError};
 use crate::lifecycle::{Use, UseDirection};
 use crate::sqlite::SqliteStore;
@@ -246,20 +247,60 @@ impl Worker {
     /// Vault has said something of use.
     fn good(&mut self, shared: &Shared) {
         self.failures = 0;
-        let before = std::mem::replace(&mut shared.state().standing, Standing::Current);
-        match before {
-            Standing::Current => {}
-            Standing::Copy(_, age) => {
-                let seconds = age.seconds();
-                tracing::warn!(seconds, "Vault answers again; its secrets are current");
-            }
-            Standing::Refused(_) => tracing::warn!("Vault lets this service read its secrets again"),
-        }
         if let Some(seen) = &mut self.seen {
             seen.current = Age::new();
-            if seen.saved.is_none_or(|at| at.elapsed() >= KEEP) {
-                self.save();
+        }
+        let before = shared.state().standing.clone();
+        let (after, copying, tell) = before.after_good();
+        shared.set(after);
+        self.tell_of(tell, &before);
+        self.keep(copying);
+    }
+
+    /// Vault has said nothing of use.
+    fn fail(&mut self, shared: &Shared, error: VaultError) {
+        self.failures = self.failures.saturating_add(1);
+        let age = self.seen.as_ref().map_or_else(Age::new, |seen| seen.current);
+        let (after, copying, tell) = shared.state().standing.clone().after(error, age);
+        shared.set(after.clone());
+        self.tell_of(tell, &after);
+        self.keep(copying);
+    }
+
+    fn tell_of(&mut self, tell: Tell, standing: &Standing) {
+        match (tell, standing) {
+            (Tell::Away, Standing::Copy(error, age)) => self.warn(error, age),
+            (Tell::StillAway, Standing::Copy(error, age)) if self.reminded.elapsed() >= REMIND => {
+                self.warn(error, age);
             }
+            (Tell::Back, Standing::Copy(_, age)) => {
+                tracing::warn!(seconds = age.seconds(), "Vault answers again; its secrets are current");
+            }
+            (Tell::Refused, Standing::Refused(error)) => {
+                tracing::error!(%error, "Vault refuses: in 30 seconds nobody is let in any more");
+            }
+            (Tell::LetIn, _) => tracing::warn!("Vault lets this service read its secrets again"),
+            _ => {}
+        }
+    }
+
+    /// Keeps the copy, or does not.
+    fn keep(&mut self, copying: Copying) {
+        let saved = self.seen.as_ref().and_then(|seen| seen.saved);
+        let older = |time| saved.is_none_or(|at| at.elapsed() >= time);
+        match copying {
+            Copying::KeepNowAndThen if older(KEEP) => self.save(),
+            Copying::KeepOften if older(KEEP_AGE) => self.save(),
+            Copying::Keep => self.save(),
+            Copying::Drop => {
+                if let Err(error) = self.copies.refuse(&self.local) {
+                    tracing::error!(%error, "the copy of Vault's secrets cannot be removed");
+                }
+                if let Some(seen) = &mut self.seen {
+                    seen.saved = None;
+                }
+            }
+            Copying::Leave | Copying::KeepNowAndThen | Copying::KeepOften => {}
         }
     }
 
@@ -274,43 +315,6 @@ impl Worker {
         };
         if let Err(error) = saved {
             tracing::warn!(%error, "the copy of Vault's secrets cannot be kept");
-        }
-    }
-
-    /// Vault has said nothing of use.
-    fn fail(&mut self, shared: &Shared, error: VaultError) {
-        self.failures = self.failures.saturating_add(1);
-        let before = shared.state().standing.clone();
-        if error.class() == Class::Refusal {
-            if !matches!(before, Standing::Refused(_)) {
-                tracing::error!(%error, "Vault refuses: in 30 seconds nobody is let in any more");
-            }
-            if let Err(error) = self.copies.refuse(&self.local) {
-                tracing::error!(%error, "the copy of Vault's secrets cannot be removed");
-            }
-            if let Some(seen) = &mut self.seen {
-                seen.saved = None;
-            }
-            return shared.set(Standing::Refused(error));
-        }
-        match before {
-            // That it is away now takes nothing back.
-            Standing::Refused(_) => {}
-            Standing::Current => {
-                let age = self.seen.as_ref().map_or_else(Age::new, |seen| seen.current);
-                self.warn(&error, &age);
-                shared.set(Standing::Copy(error, age));
-                self.save();
-            }
-            Standing::Copy(_, age) => {
-                if self.reminded.elapsed() >= REMIND {
-                    self.warn(&error, &age);
-                }
-                shared.set(Standing::Copy(error, age));
-                if self.seen.as_ref().and_then(|seen| seen.saved).is_none_or(|at| at.elapsed() >= KEEP_AGE) {
-                    self.save();
-                }
-            }
         }
     }
 
@@ -407,7 +411,7 @@ impl Worker {
                 self.untold.clear();
                 shared.told(&ended);
                 for one in ended {
-                    tracing::warn!(peer = %one.peer, "what was ended here while Vault was away is ended there too");
+                    tracing::warn!("Vault knows what was ended here: {one}");
                     if let Err(error) = one.forget(&self.local) {
                         tracing::warn!(%error, "that cannot be written down");
                     }

@@ -136,6 +136,13 @@ impl Bao {
         }
     }
 
+    /// Lets the process take connections and answer nothing, or go on.
+    pub fn hold(&self, held: bool) {
+        let id = self.child.lock().unwrap().as_ref().unwrap().id();
+        let signal = if held { "-STOP" } else { "-CONT" };
+        assert!(Command::new("kill").args([signal, &id.to_string()]).status().unwrap().success());
+    }
+
     pub fn unseal(&self) {
         self.run(&["operator", "unseal", self.unseal_key.as_deref().unwrap()]);
         eventually("it is unsealed", || self.quiet(&["status"]) == Some(0));

@@ -1,6 +1,8 @@
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use countersign_audit::{Direction, Outcome, Record, Ticket};
 use countersign_protocol::identity::{CredentialId, Profile};
@@ -11,7 +13,7 @@ use countersign_protocol::shared_secret::Challenge;
 use countersign_store::random;
 
 use super::authenticator::Authenticator;
-use super::lines::Kind;
+use super::lines::{Kind, Share};
 use super::rate_fields::RateFields;
 use super::reject::Rejection;
 use super::snapshot::{Found, Identified};
@@ -36,8 +38,17 @@ struct Pending {
     outcome: Outcome,
     reason: &'static str,
     /// The credential that is accepted by it.
-    used: Option<Arc<Mark>>,
+    used: Option<Used>,
 }
+
+struct Used {
+    uid: [u8; 16],
+    mark: Arc<Mark>,
+}
+
+/// For how long a record may be on its way to the disk. Whoever waits longer is refused: he should not be let in by
+/// something that was decided long ago.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is said that the trail cannot be written, in milliseconds: every attempt finds it out anew.
 const COMPLAIN_MS: u64 = 1_000;
@@ -115,7 +126,7 @@ impl<'a> Attempt<'a> {
         self.with_credential(who);
         self.submit(Outcome::Accepted, "accepted", None);
         if let Some(pending) = &mut self.pending {
-            pending.used = Some(Arc::clone(&who.mark));
+            pending.used = Some(Used { uid: who.uid, mark: Arc::clone(&who.mark) });
         }
     }
 
@@ -134,7 +145,8 @@ impl<'a> Attempt<'a> {
             return true;
         }
         let (now, lines) = (inner.clock.now_ms(), &inner.limiters.lines);
-        let has_line = lines.has_room(limited, self.service.is_some(), self.source, now);
+        let share = Share::of(outcome, reason, self.service.is_some());
+        let has_line = lines.has_room(limited, share, self.source, now);
         if !has_line {
             let kind = Kind { step: self.step, refused: outcome == Outcome::Refused, reason };
             lines.fold(kind, self.source, self.service.as_ref(), now);
@@ -143,27 +155,37 @@ impl<'a> Attempt<'a> {
         has_line
     }
 
-    /// Waits for what was submitted, and counts it.
+    /// Waits for what was submitted, and counts it. A credential that has ended meanwhile is not accepted: a slow disk
+    /// is no way around a revocation.
     pub(super) async fn written(&mut self) -> Result<(), Refusal> {
         let Some(Pending { ticket, outcome, reason, used }) = self.pending.take() else { return Ok(()) };
         let inner = self.authenticator.inner();
-        match ticket.await {
-            Ok(()) => {
-                if let Some(mark) = used {
-                    mark.used(inner.clock.now());
-                }
-                inner.count(outcome, reason);
-                Ok(())
-            }
-            Err(error) => {
-                let now = inner.elapsed_ms().max(1);
-                let before = inner.trail_failed_ms.swap(now, Ordering::Relaxed);
-                if before == 0 || now.saturating_sub(before) >= COMPLAIN_MS {
-                    tracing::error!(%error, "nothing is accepted until the audit trail can be written");
-                }
-                Err(Refusal::AuditUnavailable)
-            }
+        let Ok(written) = tokio::time::timeout(PATIENCE, ticket).await else {
+            return Err(self.unwritten(&"the disk has not answered for ten seconds"));
+        };
+        if let Err(error) = written {
+            return Err(self.unwritten(&error));
         }
+        if let Some(Used { uid, mark }) = used {
+            let now = inner.clock.now();
+            let snapshot = inner.peers()?;
+            if snapshot.live(&uid, now).is_none() {
+                return Err(snapshot.gone(self.key, now));
+            }
+            mark.used(now);
+        }
+        inner.count(outcome, reason);
+        Ok(())
+    }
+
+    fn unwritten(&self, error: &dyn fmt::Display) -> Refusal {
+        let inner = self.authenticator.inner();
+        let now = inner.elapsed_ms().max(1);
+        let before = inner.trail_failed_ms.swap(now, Ordering::Relaxed);
+        if before == 0 || now.saturating_sub(before) >= COMPLAIN_MS {
+            tracing::error!(%error, "nothing is accepted until the audit trail can be written");
+        }
+        Refusal::AuditUnavailable
     }
 
     /// Counts and writes down a refusal, and makes what the other side is told.
@@ -175,7 +197,9 @@ impl<'a> Attempt<'a> {
         if refusal == Refusal::CredentialCompromised {
             let (source, credential) =
                 (self.source.to_canonical(), self.credential.as_deref().unwrap_or_default());
-            tracing::error!(%source, credential, "somebody has come with a credential that is marked as compromised");
+            if let Some(times) = inner.limiters.alarms.count(credential, inner.clock.now_ms()) {
+                tracing::error!(%source, credential, times, "somebody has come with a credential that is marked as compromised");
+            }
         }
         // A trail that cannot be written turns even a refusal into "cannot decide": it must be noticed.
         let refusal = match self.write_refusal(&refusal).await {

@@ -174,7 +174,10 @@ impl Builder {
             decoy: MacKey::new(Zeroizing::new(random::<32>()).as_slice()),
             replays: ReplayLog::new(REPLAY_CAPACITY),
             outstanding: Outstanding::default(),
-            limiters: Limiters::new(&self.limits),
+            limiters: Limiters::new(
+                &self.limits,
+                self.audit.as_ref().map_or(u64::MAX, |audit| audit.spare_lines()),
+            ),
             proxies: self.proxies,
             audit: self.audit,
             clock: self.clock,
@@ -237,30 +240,28 @@ impl Authenticator {
         }
     }
 
-    /// Twenty times a second until dropped: writes to the store which credentials were used, retires those that are
-    /// over, takes over what changed, and writes counts of attempts to the trail. Call it in a task of its own.
+    /// Twenty times a second until dropped: takes over what changed in the store. Beside that, and without holding it up:
+    /// writes to the store which credentials were used, retires those that are over, and writes counts of attempts to the
+    /// trail. Call it in a task of its own.
     ///
     /// When the store could not be asked for [`Builder::stale_after`], every attempt is refused with 503 until it can.
     pub async fn watch(self) {
-        let mut ticks = tokio::time::interval(Duration::from_millis(50));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::join!(self.follow(), self.keep_up());
+    }
+
+    /// Takes over what changed in the store.
+    async fn follow(&self) {
+        let mut ticks = ticks();
         self.0.asked();
-        let mut upkeep = Upkeep::default();
         let mut failing = false;
         loop {
             ticks.tick().await;
             let this = self.clone();
-            let work = tokio::task::spawn_blocking(move || {
-                upkeep.run(&this);
-                (upkeep, this.refresh())
-            });
-            let Ok((returned, refreshed)) = work.await else {
+            let Ok(refreshed) = tokio::task::spawn_blocking(move || this.refresh()).await else {
                 // It panicked, or the runtime is going down.
                 tracing::error!("reading the store was cut short");
-                upkeep = Upkeep::default();
                 continue;
             };
-            upkeep = returned;
             match refreshed {
                 Ok(changed) => {
                     self.0.asked();
@@ -277,6 +278,24 @@ impl Authenticator {
                     }
                 }
             }
+        }
+    }
+
+    /// Writes what is to be written. A store that is slow to be written must not look like one that cannot be read.
+    async fn keep_up(&self) {
+        let mut ticks = ticks();
+        let mut upkeep = Upkeep::default();
+        loop {
+            ticks.tick().await;
+            let this = self.clone();
+            let work = tokio::task::spawn_blocking(move || {
+                upkeep.run(&this);
+                upkeep
+            });
+            upkeep = work.await.unwrap_or_else(|_| {
+                tracing::error!("writing to the store was cut short");
+                Upkeep::default()
+            });
         }
     }
 
@@ -321,6 +340,13 @@ impl Authenticator {
     pub(super) fn inner(&self) -> &Inner {
         &self.0
     }
+}
+
+/// Twenty a second; one that is late puts the others off.
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
 }
 
 impl Inner {

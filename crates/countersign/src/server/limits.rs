@@ -5,6 +5,7 @@ use countersign_protocol::refusal::{Refusal, Scope};
 use countersign_store::{Limiter, Quota};
 use http::HeaderValue;
 
+use super::alarms::Alarms;
 use super::lines::Lines;
 use super::rate_fields::{self, RateFields};
 
@@ -53,19 +54,22 @@ pub(super) struct Limiters {
     source_failures: Limiter,
     key_failures: Limiter,
     pub(super) lines: Lines,
+    pub(super) alarms: Alarms,
     /// What all of these are, for callers.
     policy: HeaderValue,
 }
 
 impl Limiters {
-    pub(super) fn new(limits: &Limits) -> Self {
+    /// `spare`: lines a day on the trail for attempts that are not accepted.
+    pub(super) fn new(limits: &Limits, spare: u64) -> Self {
         Self {
             source: Limiter::new(limits.per_source, limits.capacity),
             key: Limiter::new(limits.per_key, limits.capacity),
             refused: Limiter::new(limits.refused_per_source, limits.capacity),
             source_failures: Limiter::new(limits.failures_per_source, limits.capacity),
             key_failures: Limiter::new(limits.failures_per_key, limits.capacity),
-            lines: Lines::new(limits.capacity),
+            lines: Lines::new(limits.capacity, spare),
+            alarms: Alarms::default(),
             policy: rate_fields::policy(limits),
         }
     }
@@ -164,6 +168,7 @@ pub fn source_network(source: IpAddr) -> u128 {
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use super::super::lines::Share;
     use super::*;
 
     /// A key that nobody has.
@@ -180,13 +185,13 @@ mod tests {
         limiters.may_try(source, Some(key), now)?;
         limiters.failed(source, Some(key), now);
         limiters.refused(source, now)?;
-        let _ = limiters.lines.has_room(true, false, source, now);
+        let _ = limiters.lines.has_room(true, Share::Stranger, source, now);
         Ok(())
     }
 
     #[test]
     fn a_million_addresses_networks_and_unknown_keys_take_no_memory_and_lock_nobody_out() {
-        let limiters = Limiters::new(&Limits::default());
+        let limiters = Limiters::new(&Limits::default(), u64::MAX);
         let empty = limiters.bytes();
         assert_eq!(empty, 6 * 16 * 262_144);
         let (guesser, key) = (IpAddr::from([192, 0, 2, 1]), unknown(u32::MAX));

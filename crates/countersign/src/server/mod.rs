@@ -76,6 +76,7 @@
 //! ```
 
 mod ages;
+mod alarms;
 mod attempt;
 mod authenticator;
 mod clock;

@@ -25,6 +25,8 @@ pub(super) struct Snapshot {
     /// When the first credential ends that has not ended yet.
     pub(super) next_end: Option<UnixTime>,
     pub(super) ages: Vec<Age>,
+    /// What was said of the peers that are left out.
+    damaged: Vec<String>,
 }
 
 /// What a presented key stands for.
@@ -98,10 +100,15 @@ impl Snapshot {
             macs: 1,
             next_end: None,
             ages: Vec::new(),
+            damaged: Vec::new(),
         };
         let Listing { peers, damaged } = store.read_all()?;
-        for error in &damaged {
-            tracing::error!(%error, "a peer is left out");
+        for error in damaged.iter().map(ToString::to_string) {
+            // Said again only when it is news: the store is read whenever anything changes.
+            if before.is_none_or(|before| !before.damaged.contains(&error)) {
+                tracing::error!(%error, "a peer is left out");
+            }
+            snapshot.damaged.push(error);
         }
         for peer in &peers {
             snapshot.ages.extend(Age::of(peer));
@@ -180,6 +187,18 @@ impl Snapshot {
     /// The credential with this unique id, if it lives.
     pub(super) fn live(&self, uid: &[u8; 16], now: UnixTime) -> Option<&Arc<Identified>> {
         self.live.get(uid).filter(|who| who.lives(now))
+    }
+
+    /// Why a credential that lived a moment ago does not any more; `key` is what it was presented with, if not with a
+    /// token.
+    pub(super) fn gone(&self, key: Option<LookupHash>, now: UnixTime) -> Refusal {
+        let Some(key) = key else { return Refusal::TokenOrphaned };
+        match self.inbound.get(&key).map(|inbound| inbound.at(now)) {
+            Some(Holder::Ended(_, _, how)) => over(how),
+            // The peer was removed, or a later credential has the same key.
+            Some(_) => Refusal::CredentialRetired,
+            None => Refusal::UnknownKey,
+        }
     }
 
     /// All credentials that were live when this was read.

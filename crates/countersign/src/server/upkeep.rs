@@ -18,6 +18,9 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// How often a peer whose rotation is overdue is named in the log.
 const REMIND: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long the end of the process waits for the last counts.
+const LAST_COUNTS: Duration = Duration::from_secs(5);
+
 /// What was done last.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
@@ -31,6 +34,7 @@ impl Upkeep {
     /// Does what is due. Blocks. What cannot be written is tried again later; no decision depends on it.
     pub(super) fn run(&mut self, authenticator: &Authenticator) {
         self.remind(authenticator);
+        Self::alarm(authenticator, false);
         self.fold(authenticator);
         if self.failed.is_some_and(|at| at.elapsed() < PAUSE) {
             return;
@@ -77,15 +81,36 @@ impl Upkeep {
         }
     }
 
-    /// Writes all counts, before the process ends. What the trail does not take is in the log.
+    /// Says how often somebody came with a compromised credential since that was last said.
+    fn alarm(authenticator: &Authenticator, all: bool) {
+        let inner = authenticator.inner();
+        for (credential, times) in inner.limiters.alarms.due(all, inner.clock.now_ms()) {
+            tracing::error!(
+                credential,
+                times,
+                "somebody has come with a credential that is marked as compromised"
+            );
+        }
+    }
+
+    /// Writes all counts, before the process ends. What the trail does not take in time is in the log: a disk that
+    /// hangs must not keep the process from ending.
     pub(super) fn fold_all(authenticator: &Authenticator) {
         let inner = authenticator.inner();
+        Self::alarm(authenticator, true);
         let Some(audit) = &inner.audit else { return };
         let all = inner.limiters.lines.take(true, inner.clock.now_ms());
         let tickets: Vec<_> = all.iter().map(|folded| audit.submit(folded.record())).collect();
+        let deadline = Instant::now() + LAST_COUNTS;
         for (ticket, folded) in tickets.into_iter().zip(all) {
-            if let Err(error) = ticket.wait() {
-                tracing::error!(%error, record = ?folded.record(), "counts of attempts are not on the trail");
+            match ticket.wait_until(deadline) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::error!(%error, record = ?folded.record(), "counts of attempts are not on the trail");
+                }
+                None => {
+                    tracing::error!(record = ?folded.record(), "the trail does not take counts of attempts in time");
+                }
             }
         }
     }

@@ -36,7 +36,7 @@ const COLUMNS: [&str; 20] = [
 pub(crate) fn run(home: &Home, args: &ExportArgs) -> Result<(), Failure> {
     let key = if args.danger_unverified {
         home.config()?;
-        eprintln!("countersign: this trail is not verified: do not take it for evidence");
+        show::err("countersign: this trail is not verified: do not take it for evidence\n");
         None
     } else {
         let store = home.local_store()?;
@@ -60,13 +60,13 @@ pub(crate) fn run(home: &Home, args: &ExportArgs) -> Result<(), Failure> {
         to_file(&mut records, args)?
     };
     if records.unreadable() > 0 {
-        eprintln!(
-            "countersign: {} lines of the trail are no records and were left out",
+        show::err(&format!(
+            "countersign: {} lines of the trail are no records and were left out\n",
             records.unreadable()
-        );
+        ));
     }
     if args.out != Path::new("-") {
-        eprintln!("countersign: {count} records are in {}", args.out.display());
+        show::err(&format!("countersign: {count} records are in {}\n", args.out.display()));
     }
     Ok(())
 }

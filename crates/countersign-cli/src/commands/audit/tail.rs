@@ -21,7 +21,9 @@ pub(crate) fn run(home: &Home, args: &TailArgs) -> Result<(), Failure> {
     let follow = args.follow.then(|| Follow::from_now(&directory)).transpose().context(named)?;
     let (entries, unreadable) = tail(&directory, args.lines).context(named)?;
     if unreadable > 0 {
-        eprintln!("countersign: {unreadable} lines of the trail cannot be read (a crash leaves half a line)");
+        show::err(&format!(
+            "countersign: {unreadable} lines of the trail cannot be read (a crash leaves half a line)\n"
+        ));
     }
     show::out(&text(args, &entries, true)?)?;
     let Some(mut follow) = follow else { return Ok(()) };

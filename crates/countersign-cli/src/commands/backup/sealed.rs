@@ -52,7 +52,7 @@ impl Backup {
                 base64: Zeroizing::new(STANDARD.encode(file.bytes.as_slice())),
             })
             .collect();
-        let plain = Zeroizing::new(serde_json::to_vec(&files)?);
+        let plain = whole(&files)?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend(serde_json::to_vec(&self.header)?);
         bytes.push(b'\n');
@@ -69,10 +69,9 @@ impl Backup {
                 "the backup does not open: it was made under another master key (every change of the master key leaves the backups before it to the old one), or it was damaged or changed",
             )
         })?;
-        let written: Vec<Written> =
-            serde_json::from_slice(&Zeroizing::new(plain.to_vec())).map_err(|_| {
-                Failure::new("the backup was written by a later version of Countersign; use that version")
-            })?;
+        let written: Vec<Written> = serde_json::from_slice(&plain).map_err(|_| {
+            Failure::new("the backup was written by a later version of Countersign; use that version")
+        })?;
         let files = written.into_iter().map(Kept::try_from).collect::<Result<_, _>>()?;
         Ok(Self { header, files })
     }
@@ -80,6 +79,28 @@ impl Backup {
     /// Whose it is and from when: not to be relied on before it has been opened.
     pub(crate) fn header(bytes: &[u8]) -> Result<Header, Failure> {
         split(bytes).map(|(_, header, _)| header)
+    }
+}
+
+/// As JSON, in a buffer that is measured first: one that grows leaves the TLS key behind in memory.
+fn whole(files: &[Written]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, files)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *bytes, files)?;
+    Ok(bytes)
+}
+
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -141,6 +162,15 @@ mod tests {
             assert!(Backup::open(&changed, &master).is_err(), "byte {at}");
             assert!(Backup::open(&sealed[..at], &master).is_err(), "cut to {at}");
         }
+    }
+
+    #[test]
+    fn the_plaintext_is_written_into_a_buffer_that_never_grows() {
+        let base64 = Zeroizing::new(STANDARD.encode([7; 5_000]));
+        let files = [Written { name: "tls/\"\n.pem".into(), mode: 0o600, base64 }];
+        let bytes = whole(&files).unwrap();
+        assert_eq!(bytes.as_slice(), serde_json::to_vec(&files).unwrap());
+        assert_eq!(bytes.capacity(), bytes.len());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A credential's life: a rotation while requests go on, and a revocation.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign::PeerStore;
@@ -28,13 +28,21 @@ const GRACE: u64 = 7 * 24 * 60 * 60;
 struct Load {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicUsize>,
+    /// The first few that failed: what came in place of what was expected.
+    failures: Arc<Mutex<Vec<String>>>,
     counts: Vec<Arc<AtomicUsize>>,
     callers: Vec<JoinHandle<()>>,
 }
 
 impl Load {
     fn new() -> Self {
-        Self { stop: Arc::default(), failed: Arc::default(), counts: Vec::new(), callers: Vec::new() }
+        Self {
+            stop: Arc::default(),
+            failed: Arc::default(),
+            failures: Arc::default(),
+            counts: Vec::new(),
+            callers: Vec::new(),
+        }
     }
 
     /// One that keeps its session, or makes a handshake for each request.
@@ -53,6 +61,8 @@ impl Load {
         };
         let (stop, failed, count) =
             (Arc::clone(&self.stop), Arc::clone(&self.failed), Arc::<AtomicUsize>::default());
+        let failures = Arc::clone(&self.failures);
+        let (caller, called) = (from.name, to.name);
         self.counts.push(Arc::clone(&count));
         self.callers.push(tokio::spawn(async move {
             let mut kept = make();
@@ -66,6 +76,12 @@ impl Load {
                 };
                 let which = if got == expected { &count } else { &failed };
                 which.fetch_add(1, Ordering::Relaxed);
+                if got != expected {
+                    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                    if failures.len() < 3 {
+                        failures.push(format!("{caller} calls {called}: {got}"));
+                    }
+                }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }));
@@ -79,14 +95,16 @@ impl Load {
         eventually(|| now().zip(&further).all(|(count, further)| count >= *further)).await;
     }
 
-    /// How many requests succeeded and how many failed.
-    async fn end(self) -> (usize, usize) {
+    /// How many requests succeeded, and what came of those that failed: `0`, or how many and the first few.
+    async fn end(self) -> (usize, String) {
         self.stop.store(true, Ordering::Relaxed);
         for caller in self.callers {
             let _ = caller.await;
         }
         let done = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-        (done, self.failed.load(Ordering::Relaxed))
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = std::iter::once(self.failed.load(Ordering::Relaxed).to_string());
+        (done, failed.chain(failures.iter().cloned()).collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -142,6 +160,8 @@ pub(super) async fn rotation(stage: &mut Stage, report: &mut Report) -> Result<(
     // What the file says is all that billing gets.
     let taken = Exported::parse(&exported.text())?;
     let at_billing = billing.store.rotate(&of_orders, next(taken.keys.exchanged(), true), show::now())?;
+    // As before: `rotate --from` waits until the running server knows them.
+    billing.authenticator.refresh()?;
     let fingerprint = at_billing.newest_fingerprint().map(ToString::to_string).unwrap_or_default();
     report.step(
         "rotation-taken",
@@ -168,7 +188,7 @@ pub(super) async fn rotation(stage: &mut Stage, report: &mut Report) -> Result<(
     )?;
     let (done, failed) = load.end().await;
     report.note(&format!("{done} requests meanwhile"))?;
-    report.step("rotation-under-load", "requests that failed meanwhile", "0", &failed.to_string())?;
+    report.step("rotation-under-load", "requests that failed meanwhile", "0", &failed)?;
 
     let pair = &stage.pair;
     let challenge = stage.knock(&pair.billing_key).await?;

@@ -13,8 +13,8 @@ mod vault;
 use countersign::store::Listing;
 
 pub(crate) use self::clock::behind;
-pub(crate) use self::finding::path as shell_path;
 use self::finding::{Findings, Level, path};
+pub(crate) use self::finding::{path as shell_path, quoted};
 use crate::args::DoctorArgs;
 use crate::config::{Config, SecretsFrom};
 use crate::failure::Failure;
@@ -38,13 +38,30 @@ pub(crate) fn run(home: &Home, args: &DoctorArgs) -> Result<(), Failure> {
 }
 
 /// The peers, where they are not in the store and can be had.
-fn elsewhere(home: &Home, config: Option<&Config>, offline: bool) -> Option<Listing> {
-    match config?.secrets.from() {
-        SecretsFrom::Config => {}
-        SecretsFrom::Vault if !offline => {}
+fn elsewhere(
+    home: &Home,
+    config: Option<&Config>,
+    offline: bool,
+    findings: &mut Findings,
+) -> Option<Listing> {
+    let mend = match config?.secrets.from() {
+        SecretsFrom::Config => {
+            format!("put it right, or correct the [[peer]] in {}", path(&home.config_file()))
+        }
+        SecretsFrom::Vault if !offline => {
+            format!("countersign --home {} peer remove NAME   (then add it again)", path(home.path()))
+        }
         _ => return None,
+    };
+    // That a store cannot be read at all is told elsewhere.
+    let listing = home.store().ok()?.read_all().ok()?;
+    for damaged in &listing.damaged {
+        findings.fail("peers", damaged.to_string(), &*mend);
     }
-    home.store().ok()?.read_all().ok()
+    if listing.damaged.is_empty() {
+        findings.ok("peers", format!("{}, and all of their keys are there", listing.peers.len()));
+    }
+    Some(listing)
 }
 
 fn examine(home: &Home, offline: bool) -> Findings {
@@ -80,12 +97,13 @@ fn examine(home: &Home, offline: bool) -> Findings {
         }
     };
     files::check(home, &mut findings);
-    let listing = store::check(home, &mut findings);
-    let listing = elsewhere(home, config.as_ref(), offline).or(listing);
+    let listing = store::check(home, config.as_ref(), &mut findings);
+    let listing = elsewhere(home, config.as_ref(), offline, &mut findings).or(listing);
     trail::check(home, &mut findings);
     trail::chain(home, &mut findings);
     if let Some(config) = &config {
         trail::room(home, config, &mut findings);
+        trail::budget(config, &mut findings);
     }
     clock::check(home, listing.as_ref(), &mut findings);
     if let Some(listing) = &listing {

@@ -1,6 +1,7 @@
 //! The master key, the store, and the ages of what is in it.
 
 use countersign::PeerStore as _;
+use countersign::audit::AuditKey;
 use countersign::protocol::UnixTime;
 use countersign::store::master::Source;
 use countersign::store::sqlite::{self, SqliteStore};
@@ -10,6 +11,7 @@ use super::files::files;
 use super::finding::{Findings, path};
 use crate::commands::restore;
 use crate::commands::rotate::named;
+use crate::config::{Config, SecretsFrom};
 use crate::home::Home;
 use crate::show;
 
@@ -17,7 +19,7 @@ use crate::show;
 const RESTORE: &str = "restore the store and its master key together from a backup (docs/backup.md)";
 
 /// Looks at the store; what is in it, as far as it opens.
-pub(super) fn check(home: &Home, findings: &mut Findings) -> Option<Listing> {
+pub(super) fn check(home: &Home, config: Option<&Config>, findings: &mut Findings) -> Option<Listing> {
     let file = home.store_file();
     let whole = intact(home, findings);
     let key = match home.master_key() {
@@ -40,7 +42,10 @@ pub(super) fn check(home: &Home, findings: &mut Findings) -> Option<Listing> {
                 findings.fail("store", damaged.to_string(), damaged_mend(home, damaged));
             }
             if listing.damaged.is_empty() {
-                findings.ok("store", format!("{} peers, and all of their keys open", listing.peers.len()));
+                let local = config.is_none_or(|config| config.secrets.from() == SecretsFrom::Store);
+                let what = format!("{} peers, and all of their keys open", listing.peers.len());
+                let elsewhere = "it opens; the peers are elsewhere ([secrets] from)".to_owned();
+                findings.ok("store", if local { what } else { elsewhere });
             }
             Some(listing)
         }
@@ -141,17 +146,24 @@ fn damaged_mend(home: &Home, damaged: &StoreError) -> String {
 
 /// After a backup was restored: what had been shut out and is let in again.
 pub(super) fn restored(home: &Home, listing: &Listing, findings: &mut Findings) {
-    // A trail that cannot be read is told elsewhere.
-    let Ok(changes) = restore::changes(&home.audit_directory()) else { return };
+    // A store or a trail that cannot be read is told elsewhere.
+    let Ok(store) = home.local_store() else { return };
+    let key = AuditKey::new(store.audit_key());
+    let Ok(history) = restore::History::read(&home.audit_directory(), &key) else { return };
     let command = format!("countersign --home {}", path(home.path()));
-    for entry in restore::still_open(&changes, &listing.peers) {
-        let record = &entry.record;
-        let whom = record.credential.as_deref().or(record.service.as_deref()).unwrap_or("-");
+    for change in restore::still_open(&history.changes, &listing.peers) {
         let what = format!(
-            "{whom} is let in again: it was shut out ({}, {}) after the backup from which this service was restored",
-            record.reason, entry.time
+            "{} is let in again: it was shut out ({}, {}) after the backup from which this service was restored",
+            change.whom(),
+            change.reason,
+            change.time
         );
-        findings.fail("restored", what, restore::mend(entry, &command));
+        findings.fail("restored", what, restore::mend(change, &command));
+    }
+    if let Some(warning) = history.warning() {
+        let what =
+            format!("{warning}. So it cannot be told whether somebody who was shut out is let in again");
+        findings.fail("restored", what, format!("{command} audit verify   (and docs/audit.md)"));
     }
 }
 

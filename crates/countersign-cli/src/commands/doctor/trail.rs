@@ -31,7 +31,12 @@ pub(super) fn check(home: &Home, findings: &mut Findings) {
         // Nothing is written; a directory, or a file of somebody else, is found out so.
         if let Err(error) = OpenOptions::new().append(true).open(&file) {
             let what = format!("{} cannot be written ({error}): nothing is accepted", file.display());
-            findings.fail("trail", what, format!("mv {0} {0}.aside   (a new one is begun)", path(&file)));
+            let mend = format!(
+                "chown --reference={1} {0} && chmod 600 {0}   (leave it where it is: its records are part of the chain)",
+                path(&file),
+                path(&directory)
+            );
+            findings.fail("trail", what, mend);
         }
     }
     match audit::tail(&directory, 1) {
@@ -83,6 +88,27 @@ pub(super) fn chain(home: &Home, findings: &mut Findings) {
             );
         }
         Err(failure) => findings.fail("trail-chain", failure.message(), command),
+    }
+}
+
+/// With fewer lines a day nearly every attempt that is not accepted is only counted.
+const FEW_LINES: u64 = 1_440;
+
+/// Whether what is to be kept, and for how long, leaves room for attempts that are not accepted.
+pub(super) fn budget(config: &Config, findings: &mut Findings) {
+    let settings = config.audit.settings(true);
+    let (lines, days) = (settings.spare_lines(), settings.keep.as_secs() / (24 * 60 * 60));
+    let what = format!(
+        "{lines} lines a day for attempts that are not accepted, so that {days} days fit into {} MiB; beyond that they are counted",
+        settings.keep_bytes >> 20
+    );
+    if lines < FEW_LINES {
+        // The same for as long, or as much for a shorter time.
+        let mib = (settings.keep_bytes >> 20).saturating_mul(FEW_LINES) / lines.max(1) + 1;
+        let mend = format!("set `keep_mib = {mib}` under [audit] in the configuration, or fewer `keep_days`");
+        findings.warn("trail-budget", what, mend);
+    } else {
+        findings.ok("trail-budget", what);
     }
 }
 

@@ -13,6 +13,9 @@ const SOON: u64 = 60 * 60;
 
 const LOGIN: &str = "issue a new token or secret id and put it where [secrets.vault] says (docs/secrets.md)";
 
+/// Anybody who knows the role's id can bring it about, and the role's id is no secret.
+const LOCKED_OUT: &str = "bao auth tune -user-lockout-disable=true approle   (ends the lock-out; if there is none, `bao auth list` does not have the mount: docs/secrets.md)";
+
 pub(super) fn check(home: &Home, config: &Config, offline: bool, findings: &mut Findings) {
     if config.secrets.from() != SecretsFrom::Vault {
         return;
@@ -31,6 +34,7 @@ pub(super) fn check(home: &Home, config: &Config, offline: bool, findings: &mut 
                 VaultError::Login { .. } | VaultError::Denied { .. } | VaultError::Origin(_) => {
                     LOGIN.to_owned()
                 }
+                VaultError::LoginHeldUp { .. } => LOCKED_OUT.to_owned(),
                 VaultError::Sealed { .. } => "bao operator unseal".to_owned(),
                 VaultError::NotMounted { .. } => "bao secrets enable -path=MOUNT -version=2 kv".to_owned(),
                 _ => format!("BAO_ADDR={} bao status", address(config)),

@@ -7,16 +7,18 @@ mod since;
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use countersign::audit::{AuditSink as _, Direction, Outcome, Record, Settings};
+use countersign::audit::{AuditKey, AuditSink as _, Direction, Outcome, Record, Settings};
 use countersign::open_trail;
 use countersign::store::file;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
 
-pub(crate) use self::since::{changes, mend, still_open};
+pub(crate) use self::since::{History, mend, still_open};
 use super::backup::{Backup, Header, STORE};
 use crate::args::RestoreArgs;
+use crate::config::Config;
 use crate::failure::{Context as _, Failure};
 use crate::home::Home;
 use crate::show;
@@ -37,13 +39,20 @@ pub(crate) fn run(home: &Home, args: &RestoreArgs) -> Result<(), Failure> {
     clear(home, &backup, &marker_text(&bytes))?;
     write(home, &backup)?;
     let store = SqliteStore::open(&home.store_file(), &master)?;
-    let undone = note(home, &store, &backup.header)?;
+    let undone = note(home, &store, &backup)?;
     for kept in backup.files.iter().filter(|kept| kept.name == CONFIG) {
         put(home, &kept.name, kept.mode, &kept.bytes)?;
     }
     let marker = home.path().join(MARKER);
     std::fs::remove_file(&marker).context(|| marker.display().to_string())?;
-    show::out(&show::printable_lines(&told(home, &backup.header, undone.as_deref())))
+    show::out(&show::printable_lines(&told(home, &backup.header, undone.as_ref())))
+}
+
+/// What a restoring undoes, as far as the trail can tell.
+struct Undone {
+    lines: Vec<String>,
+    /// What is wrong with the trail.
+    warning: Option<String>,
 }
 
 fn make(path: &Path) -> Result<(), Failure> {
@@ -133,31 +142,39 @@ fn put(home: &Home, name: &str, mode: u32, bytes: &[u8]) -> Result<(), Failure> 
 
 /// Writes to the trail that the store was restored, and what was changed after the backup; `None` if there was no
 /// trail to say so.
-fn note(home: &Home, store: &SqliteStore, header: &Header) -> Result<Option<Vec<String>>, Failure> {
+fn note(home: &Home, store: &SqliteStore, backup: &Backup) -> Result<Option<Undone>, Failure> {
     let known = store.audit_heads()?.load("admin")?.map_or(0, |head| head.seq);
     let had_trail = home.audit_directory().exists();
     let command = command(home);
-    let changes = changes(&home.audit_directory())?;
-    let lines: Vec<String> =
-        since::undone(&changes, known).into_iter().map(|entry| since::line(entry, &command)).collect();
+    let history = History::read(&home.audit_directory(), &AuditKey::new(store.audit_key()))?;
+    let lines = since::undone(&history.changes, known);
+    let lines = lines.into_iter().map(|change| since::line(change, &command)).collect();
     let mut record = Record::new(Direction::Local, "restore", Outcome::Changed, since::RESTORED);
     record.count = Some(known);
     record.detail = Some(format!(
         "from a backup of {}; count is the last change that it knows; by user {}",
-        header.created,
+        backup.header.created,
         rustix::process::getuid().as_raw()
     ));
-    // The config, which may say more of the trail, is not there yet.
-    let trail = open_trail(store, &home.audit_directory(), "admin", Settings::default())?;
+    let trail = open_trail(store, &home.audit_directory(), "admin", settings(backup))?;
     trail.submit(record).wait()?;
-    Ok(had_trail.then_some(lines))
+    Ok(had_trail.then(|| Undone { lines, warning: history.warning() }))
+}
+
+/// How the trail is to be kept: as the config in the backup says, which is not in its place yet. If that cannot be
+/// read, nothing is removed.
+fn settings(backup: &Backup) -> Settings {
+    let text = backup.files.iter().find(|kept| kept.name == CONFIG);
+    let config = text.and_then(|kept| Config::parse(std::str::from_utf8(&kept.bytes).ok()?).ok());
+    let all = || Settings { keep: Duration::MAX, keep_bytes: u64::MAX, ..Settings::default() };
+    config.map_or_else(all, |config| config.audit.settings(false))
 }
 
 fn command(home: &Home) -> String {
     format!("countersign --home {}", super::doctor::shell_path(home.path()))
 }
 
-fn told(home: &Home, header: &Header, undone: Option<&[String]>) -> String {
+fn told(home: &Home, header: &Header, undone: Option<&Undone>) -> String {
     let Header { service, created } = header;
     let mut text = format!("restored {service} as it was at {created}, in {}\n\n", home.path().display());
     match undone {
@@ -166,8 +183,10 @@ fn told(home: &Home, header: &Header, undone: Option<&[String]>) -> String {
              A key that was revoked since then is good again. Before `countersign serve`: revoke what may have been\n\
              revoked, and ask the operators of all peers (docs/backup.md).\n"
         )),
-        Some([]) => text.push_str("The trail knows of no change after that.\n"),
-        Some(lines) => {
+        Some(Undone { lines, .. }) if lines.is_empty() => {
+            text.push_str("The trail knows of no change after that.\n");
+        }
+        Some(Undone { lines, .. }) => {
             text.push_str(&format!(
                 "WARNING: after that the trail knows of {} changes, and all of them are undone. A key that was revoked\n\
                  is good again until you revoke it again. Before `countersign serve`:\n\n",
@@ -179,6 +198,38 @@ fn told(home: &Home, header: &Header, undone: Option<&[String]>) -> String {
             }
         }
     }
+    if let Some(warning) = undone.and_then(|undone| undone.warning.as_ref()) {
+        text.push_str(&format!(
+            "\nWARNING: {warning}.\nWhat is said above may not be all: `countersign audit verify`, and ask whoever makes changes here.\n"
+        ));
+    }
     text.push_str("\n`countersign doctor` goes on to name what is still open.\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::super::backup::Kept;
+    use super::*;
+
+    #[test]
+    fn the_trail_is_kept_as_the_config_in_the_backup_says_and_else_all_of_it() {
+        let of = |config: &[&str]| {
+            let file = |text: &&str| Kept {
+                name: CONFIG.to_owned(),
+                mode: 0o600,
+                bytes: Zeroizing::new(text.as_bytes().to_vec()),
+            };
+            let header = Header { service: "orders".to_owned(), created: String::new() };
+            let settings = settings(&Backup { header, files: config.iter().map(file).collect() });
+            (settings.keep, settings.keep_bytes)
+        };
+        let config = "service = \"orders\"\n[audit]\nkeep_days = 3650\nkeep_mib = 16384\n";
+        assert_eq!(of(&[config]), (Duration::from_secs(3650 * 86_400), 16_384 << 20));
+        for unreadable in [&[][..], &["of a later version"]] {
+            assert_eq!(of(unreadable), (Duration::MAX, u64::MAX));
+        }
+    }
 }

@@ -1,78 +1,165 @@
 //! What the trail says was changed between a backup and its restoring: all of that is undone, and a credential that
 //! was revoked is good again.
+//!
+//! Whoever can write into the trail's directory is not to say what an operator should run: only lines that the writer
+//! `admin` has made count, and what goes into a command is read as a name or a number and nothing else.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
-use countersign::audit::{Direction, Entry, Outcome, tail};
+use countersign::ServiceName;
+use countersign::audit::{AuditKey, Direction, Entry, Outcome, Records};
 use countersign::protocol::wire::printable;
 use countersign::store::Peer;
 
+use crate::commands::doctor::quoted;
 use crate::failure::{Context as _, Failure};
 
 /// The record of a restoring. Its `count` is the number of the last change that the backup knows.
 pub(crate) const RESTORED: &str = "store-restored";
 
-/// More records than this are not looked through.
-const MOST: usize = 10_000_000;
+/// Who writes changes down.
+const WRITER: &str = "admin";
 
-/// All changes that people made, oldest first.
-pub(crate) fn changes(audit: &Path) -> Result<Vec<Entry>, Failure> {
-    let (entries, _) = tail(audit, MOST).context(|| audit.display().to_string())?;
-    let mut changes: Vec<Entry> = entries
-        .into_iter()
-        .filter(|entry| {
-            let record = &entry.record;
-            record.direction == Direction::Local
-                && record.outcome == Outcome::Changed
-                && record.step != "trail"
+/// One change that a person made.
+#[derive(Debug)]
+pub(crate) struct Change {
+    seq: u64,
+    pub(crate) time: String,
+    pub(crate) reason: String,
+    service: Option<ServiceName>,
+    /// Of the credential that it is about, if it is about one.
+    number: Option<u32>,
+    count: Option<u64>,
+}
+
+/// All changes that people made.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// Oldest first.
+    pub(crate) changes: Vec<Change>,
+    /// Why these are not all of them, if something is wrong with the trail.
+    pub(crate) amiss: Option<String>,
+}
+
+impl History {
+    /// What the trail in this directory shows under its key.
+    pub(crate) fn read(audit: &Path, key: &AuditKey) -> Result<Self, Failure> {
+        let mut history = Self { changes: Vec::new(), amiss: None };
+        let mut last: Option<u64> = None;
+        let records = match Records::chained(audit, WRITER, key) {
+            Ok(records) => records,
+            Err(error) => return history.stopped(&error, last).context(|| audit.display().to_string()),
+        };
+        for record in records {
+            let entry = match record {
+                Ok(record) => record.entry,
+                Err(error) => return history.stopped(&error, last).context(|| audit.display().to_string()),
+            };
+            match last {
+                Some(last) if entry.seq <= last => {
+                    history.amiss = Some(format!(
+                        "behind record {last} stands record {}, so that somebody has moved lines; what comes there is left out",
+                        entry.seq
+                    ));
+                    return Ok(history);
+                }
+                Some(last) if entry.seq > last + 1 && history.amiss.is_none() => {
+                    history.amiss =
+                        Some(format!("the records {} to {} are missing", last + 1, entry.seq - 1));
+                }
+                _ => {}
+            }
+            last = Some(entry.seq);
+            history.changes.extend(Change::of(entry));
+        }
+        Ok(history)
+    }
+
+    /// A line that is not the writer's ends it; nothing behind it is believed.
+    fn stopped(mut self, error: &std::io::Error, last: Option<u64>) -> std::io::Result<Self> {
+        if error.kind() != ErrorKind::InvalidData {
+            return Err(std::io::Error::new(error.kind(), error.to_string()));
+        }
+        let last = last.map_or_else(|| "at its beginning".to_owned(), |last| format!("behind record {last}"));
+        self.amiss = Some(format!(
+            "{last} stand lines that it did not write; nothing from there on is believed, and what was changed then is not named here"
+        ));
+        Ok(self)
+    }
+
+    /// The sentence for people, if something is wrong.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let amiss = self.amiss.as_ref()?;
+        Some(format!("the trail of the writer {WRITER} was changed by somebody else: {amiss}"))
+    }
+}
+
+impl Change {
+    fn of(entry: Entry) -> Option<Self> {
+        let Entry { seq, time, record, .. } = entry;
+        let changed = record.direction == Direction::Local
+            && record.outcome == Outcome::Changed
+            && record.step != "trail";
+        let number = || record.credential.as_deref()?.rsplit_once('/')?.1.parse().ok();
+        changed.then(|| Self {
+            seq,
+            time: printable(&time, 30),
+            reason: printable(&record.reason, 30),
+            service: record.service.as_deref().and_then(|name| name.parse().ok()),
+            number: number(),
+            count: record.count,
         })
-        .collect();
-    changes.sort_by_key(|entry| entry.seq);
-    Ok(changes)
+    }
+
+    /// The credential, or else the peer.
+    pub(crate) fn whom(&self) -> String {
+        match (&self.service, self.number) {
+            (Some(service), Some(number)) => format!("{service}/{number}"),
+            (Some(service), None) => service.to_string(),
+            (None, _) => "-".to_owned(),
+        }
+    }
 }
 
 /// Those that came after the last one that a backup knows, as far as they matter now.
-pub(crate) fn undone(changes: &[Entry], known: u64) -> Vec<&Entry> {
-    let matters = |entry: &&Entry| !["backup-made", RESTORED].contains(&entry.record.reason.as_str());
-    changes.iter().filter(|entry| entry.seq > known).filter(matters).collect()
+pub(crate) fn undone(changes: &[Change], known: u64) -> Vec<&Change> {
+    let matters = |change: &&Change| !["backup-made", RESTORED].contains(&change.reason.as_str());
+    changes.iter().filter(|change| change.seq > known).filter(matters).collect()
 }
 
 /// Of what was undone by the last restoring, what still lets somebody in who had been shut out.
-pub(crate) fn still_open<'a>(changes: &'a [Entry], peers: &[Peer]) -> Vec<&'a Entry> {
-    let Some(restored) = changes.iter().rfind(|entry| entry.record.reason == RESTORED) else {
+pub(crate) fn still_open<'a>(changes: &'a [Change], peers: &[Peer]) -> Vec<&'a Change> {
+    let Some(restored) = changes.iter().rfind(|change| change.reason == RESTORED) else {
         return Vec::new();
     };
-    let known = restored.record.count.unwrap_or(0);
-    let mut open: Vec<&Entry> =
-        undone(changes, known).into_iter().filter(|entry| entry.seq < restored.seq).collect();
-    open.retain(|entry| shuts_out(&entry.record.reason) && lets_in(entry, peers));
+    let known = restored.count.unwrap_or(0);
+    let mut open: Vec<&Change> =
+        undone(changes, known).into_iter().filter(|change| change.seq < restored.seq).collect();
+    open.retain(|change| shuts_out(&change.reason) && lets_in(change, peers));
     // Done again since: what is there now was made later.
-    open.retain(|entry| {
+    open.retain(|change| {
         !changes.iter().any(|later| {
             later.seq > restored.seq
-                && later.record.reason == entry.record.reason
-                && later.record.service == entry.record.service
-                && later.record.credential == entry.record.credential
+                && later.reason == change.reason
+                && later.service == change.service
+                && later.number == change.number
         })
     });
     open
 }
 
 /// One change and what is to be done about it, in a line.
-pub(crate) fn line(entry: &Entry, command: &str) -> String {
-    let record = &entry.record;
-    let whom = record.credential.as_deref().or(record.service.as_deref()).unwrap_or("-");
-    let (time, reason, whom) =
-        (printable(&entry.time, 30), printable(&record.reason, 30), printable(whom, 80));
-    format!("{time}  {reason:<20} {whom}\n{:26}→ {}", "", mend(entry, command))
+pub(crate) fn line(change: &Change, command: &str) -> String {
+    let Change { time, reason, .. } = change;
+    format!("{time}  {reason:<20} {}\n{:26}→ {}", change.whom(), "", mend(change, command))
 }
 
 /// The command that does it again.
-pub(crate) fn mend(entry: &Entry, command: &str) -> String {
-    let record = &entry.record;
-    let name = printable(record.service.as_deref().unwrap_or("NAME"), 80);
-    let number = number(entry).map_or_else(String::new, |number| format!(" --credential {number}"));
-    match record.reason.as_str() {
+pub(crate) fn mend(change: &Change, command: &str) -> String {
+    let name = change.service.as_ref().map_or_else(|| "NAME".to_owned(), |name| quoted(name.as_str()));
+    let number = change.number.map_or_else(String::new, |number| format!(" --credential {number}"));
+    match change.reason.as_str() {
         "peer-removed" => format!("{command} peer remove {name}"),
         "revoked" => format!("{command} revoke {name}{number}"),
         "revoked-compromised" => format!("{command} revoke {name}{number} --compromised"),
@@ -91,16 +178,12 @@ fn shuts_out(reason: &str) -> bool {
     ["peer-removed", "revoked", "revoked-compromised"].contains(&reason)
 }
 
-fn lets_in(entry: &Entry, peers: &[Peer]) -> bool {
-    let named = |peer: &&Peer| entry.record.service.as_deref() == Some(peer.name.as_str());
-    let Some(peer) = peers.iter().find(named) else { return false };
-    match number(entry) {
+fn lets_in(change: &Change, peers: &[Peer]) -> bool {
+    let Some(peer) = peers.iter().find(|peer| change.service.as_ref() == Some(&peer.name)) else {
+        return false;
+    };
+    match change.number {
         Some(number) => peer.credentials.iter().any(|one| one.number == number),
         None => !peer.credentials.is_empty(),
     }
-}
-
-/// The number of the credential that it is about, if it is about one.
-fn number(entry: &Entry) -> Option<u32> {
-    entry.record.credential.as_deref()?.rsplit_once('/')?.1.parse().ok()
 }

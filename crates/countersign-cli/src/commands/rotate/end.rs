@@ -23,7 +23,7 @@ pub(super) fn finish(home: &Home, stores: &Stores, args: &RotateArgs) -> Result<
             old.id(name)
         )));
     }
-    stores.peers.end(name, Which::Number(old.number), Ending::Retired, now)?;
+    let ended = stores.end(name, Which::Number(old.number), Ending::Retired)?;
     let detail = if confirmed { "its successor is in use" } else { "its successor was not in use (danger)" };
     let change = Change {
         credential: Some(old.id(name)),
@@ -33,12 +33,12 @@ pub(super) fn finish(home: &Home, stores: &Stores, args: &RotateArgs) -> Result<
     };
     let recorded = change::record(home, &stores.local, change);
     let removed = file::remove(home, name, new.number).unwrap_or_default();
-    show::out(&format!(
+    show::done(&format!(
         "{} is retired: it and its tokens are refused within a second. {} is in use.\n{removed}",
         old.id(name),
         new.id(name)
     ))?;
-    recorded
+    Failure::both(recorded, ended.untold)
 }
 
 /// Ends the new credential, if nobody has used it.
@@ -55,7 +55,7 @@ pub(super) fn abandon(home: &Home, stores: &Stores, args: &RotateArgs) -> Result
             new.number
         )));
     }
-    stores.peers.end(name, Which::Number(new.number), Ending::Abandoned, now)?;
+    let ended = stores.end(name, Which::Number(new.number), Ending::Abandoned)?;
     let change = Change {
         credential: Some(new.id(name)),
         profile: Some(peer.profile),
@@ -63,12 +63,12 @@ pub(super) fn abandon(home: &Home, stores: &Stores, args: &RotateArgs) -> Result
     };
     let recorded = change::record(home, &stores.local, change);
     let removed = file::remove(home, name, new.number).unwrap_or_default();
-    show::out(&format!(
+    show::done(&format!(
         "{} is called off, and {} stays in use.\n{removed}\
          If the other side has taken the new keys in, it has to call them off as well, before its grace period ends:\n  \
          countersign rotate NAME --abandon   (there, with this service's name)\n",
         new.id(name),
         old.id(name)
     ))?;
-    recorded
+    Failure::both(recorded, ended.untold)
 }

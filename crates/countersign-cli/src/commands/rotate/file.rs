@@ -108,6 +108,15 @@ pub(crate) fn remove(home: &Home, peer: &ServiceName, number: u32) -> Option<Str
     }
 }
 
+/// Removes all files in `exchange/` of a peer; says what was done.
+pub(crate) fn remove_all(home: &Home, peer: &ServiceName) -> String {
+    let entries = std::fs::read_dir(home.exchange_directory()).into_iter().flatten().flatten();
+    let of_peer = entries.filter_map(|entry| named(&entry.path())).filter(|(name, _)| name == peer);
+    let mut numbers: Vec<u32> = of_peer.map(|(_, number)| number).collect();
+    numbers.sort_unstable();
+    numbers.into_iter().filter_map(|number| remove(home, peer, number)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

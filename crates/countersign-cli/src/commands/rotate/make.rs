@@ -33,7 +33,7 @@ pub(super) fn make(home: &Home, stores: &Stores, args: &RotateArgs, times: Times
         let peer = begin(stores, &peer, keys, times, now)?;
         let recorded = record(home, stores, &peer, times, "its keys were given");
         settle();
-        show::out(&story(&peer, now, "The other side needs the same keys")?)?;
+        show::done(&story(&peer, now, &Handing::ByHand)?)?;
         return recorded;
     }
     let config = home.config()?;
@@ -104,7 +104,7 @@ fn filed(
     if written.found {
         where_from.insert_str(0, "An interrupted run had written its keys already. ");
     }
-    show::out(&story(&peer, now, &where_from)?)?;
+    show::done(&story(&peer, now, &Handing::File(where_from))?)?;
     recorded
 }
 
@@ -121,28 +121,36 @@ fn printed(
     let recorded = record(home, stores, &peer, times, "its keys were made here");
     settle();
     if let Err(failure) = file::print(exported) {
-        return Err(undo(home, stores, &peer, &failure, now));
+        return Err(undo(home, stores, &peer, &failure));
     }
-    eprint!("{}", show::printable_lines(&story(&peer, now, "The keys for the other side were printed")?));
+    show::err(&show::printable_lines(&story(
+        &peer,
+        now,
+        &Handing::File("The keys for the other side were printed".to_owned()),
+    )?));
     recorded
 }
 
 /// Calls off what nobody has got the keys of.
-fn undo(home: &Home, stores: &Stores, peer: &Peer, failure: &Failure, now: UnixTime) -> Failure {
+fn undo(home: &Home, stores: &Stores, peer: &Peer, failure: &Failure) -> Failure {
     let (name, why) = (&peer.name, failure.message());
     let number = peer.credentials.last().map_or(0, |newest| newest.number);
-    if let Err(error) = stores.peers.end(name, Which::Number(number), Ending::Abandoned, now) {
-        return Failure::new(format!(
-            "{why}; and the rotation could not be called off ({error}): `countersign rotate {name} --abandon`"
-        ));
-    }
+    let ended = match stores.end(name, Which::Number(number), Ending::Abandoned) {
+        Ok(ended) => ended,
+        Err(error) => {
+            return Failure::new(format!(
+                "{why}; and the rotation could not be called off ({}): `countersign rotate {name} --abandon`",
+                error.message()
+            ));
+        }
+    };
     let change = Change {
         credential: Some(CredentialId { peer: name.clone(), number }),
         profile: Some(peer.profile),
         detail: Some("its keys could not be written".to_owned()),
         ..Change::of("rotate", "rotation-abandoned", name)
     };
-    let unrecorded = change::record(home, &stores.local, change).err();
+    let unrecorded = Failure::both(change::record(home, &stores.local, change), ended.untold).err();
     let unrecorded = unrecorded.map(|failure| format!("; {}", failure.message())).unwrap_or_default();
     Failure::new(format!("{why}; the rotation was called off{unrecorded}"))
 }
@@ -155,7 +163,7 @@ fn begin(stores: &Stores, peer: &Peer, keys: NewKeys, times: Times, now: UnixTim
 
 /// Gives a running server the time to take the keys over: once the other side has them, it may send them at once and
 /// often, and each refusal would count against the limits on failures.
-fn settle() {
+pub(super) fn settle() {
     std::thread::sleep(LIVE);
 }
 
@@ -203,18 +211,46 @@ fn given(peer: &Peer, args: &RotateArgs) -> Result<NewKeys, Failure> {
     Ok(keys)
 }
 
+/// How the other side gets the keys.
+enum Handing {
+    /// From a file or standard output, as this says.
+    File(String),
+    /// As they were given here.
+    ByHand,
+}
+
 /// What has been done, and what is to be done.
-fn story(peer: &Peer, now: UnixTime, keys: &str) -> Result<String, Failure> {
+fn story(peer: &Peer, now: UnixTime, handing: &Handing) -> Result<String, Failure> {
     let (name, new) = (&peer.name, newest(peer)?);
     let old = peer.accepted(now).find(|one| one.number < new.number);
-    let old = old.map_or_else(String::new, |old| {
-        format!("Both are accepted. {}: {}\n", old.id(name), until(peer, old, now))
-    });
+    let keys = match handing {
+        Handing::File(said) => format!(
+            "{said}.\nWith Countersign there:  countersign rotate NAME --from FILE   (NAME: this service's name there)\n"
+        ),
+        Handing::ByHand => "\
+            The other side needs the same keys. With Countersign there: `rotate` with the same values, and then on one\n\
+            side, once both have them: `--finish --danger-unconfirmed`, since neither knows that the other has them.\n"
+            .to_owned(),
+    };
+    let finish = if old.is_some() {
+        format!(
+            "If so, end the old one:  countersign rotate {name} --finish   (it removes what is in exchange/, too)\n"
+        )
+    } else {
+        String::new()
+    };
+    let old = old.map_or_else(
+        || {
+            format!(
+                "No other one is accepted. If {name} has none either, it asks for this fingerprint (--fingerprint): read it to its\n\
+                 operator, and not on the channel on which the keys go.\n"
+            )
+        },
+        |old| format!("Both are accepted. {}: {}\n", old.id(name), until(peer, old, now)),
+    );
     Ok(format!(
-        "{} is the next credential of {name} (profile {})\nfingerprint {}\n{old}{keys}.\n\
-         With Countersign there:  countersign rotate NAME --from FILE   (NAME: this service's name there)\n\
-         Has {name} used it?      countersign rotate {name} --check\n\
-         If so, end the old one:  countersign rotate {name} --finish   (it removes what is in exchange/, too)\n",
+        "{} is the next credential of {name} (profile {})\nfingerprint {}\n{old}{keys}\
+         Has {name} used it?      countersign rotate {name} --check\n{finish}",
         new.id(name),
         peer.profile,
         new.fingerprint,

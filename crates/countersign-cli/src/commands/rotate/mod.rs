@@ -16,7 +16,8 @@ use crate::failure::Failure;
 use crate::home::{Home, Stores};
 use crate::{life, show};
 
-pub(crate) use file::{named, place, remove};
+pub(crate) use file::{named, place, remove, remove_all};
+pub(crate) use take::ReadOut;
 
 /// For how long both are good at least, unless it is stated.
 const GRACE: Span = Span::days(7);

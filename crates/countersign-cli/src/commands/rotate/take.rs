@@ -1,9 +1,13 @@
 //! The next credential, made by the other side.
 
-use countersign::protocol::UnixTime;
-use countersign::store::exchange::MAX;
-use countersign::store::{Exported, Next, Peer, StoreError};
+use std::str::FromStr;
 
+use countersign::protocol::UnixTime;
+use countersign::protocol::fingerprint::Fingerprint;
+use countersign::store::exchange::MAX;
+use countersign::store::{Ended, Ending, Exported, Next, Peer, StoreError};
+
+use super::make::settle;
 use super::{Times, newest, refuse_open, until};
 use crate::args::RotateArgs;
 use crate::change::{self, Change};
@@ -11,6 +15,32 @@ use crate::failure::{Context as _, Failure};
 use crate::home::{Home, Stores};
 use crate::secret_input::SecretSource;
 use crate::show;
+
+/// Decimal digits of a fingerprint.
+const DIGITS: usize = 30;
+
+/// A fingerprint as somebody has read it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReadOut(String);
+
+impl FromStr for ReadOut {
+    type Err = &'static str;
+
+    /// In any groups: people read them out as they like.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let between = |c: char| c == ' ' || c == '-';
+        let digits: String = text.chars().filter(|c| !between(*c)).collect();
+        let good = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let wrong = "a fingerprint has 30 digits; put them in quotes, or write them without spaces";
+        if good { Ok(Self(digits)) } else { Err(wrong) }
+    }
+}
+
+impl ReadOut {
+    fn is(&self, fingerprint: &Fingerprint) -> bool {
+        fingerprint.as_str().parse().is_ok_and(|other: Self| other == *self)
+    }
+}
 
 pub(super) fn take(
     home: &Home,
@@ -25,7 +55,7 @@ pub(super) fn take(
     let exported = Exported::parse(&text).context(|| "the other side's keys".to_owned())?;
     let _lock = home.lock()?;
     let (peer, now) = (stores.peers.get(&args.peer.name)?, show::now());
-    check(home, stores, &peer, &exported, now)?;
+    check(home, stores, &peer, &exported, args.fingerprint.as_ref(), now)?;
     let detail = format!(
         "{} made its keys, as its {}/{}; {}",
         exported.maker,
@@ -44,11 +74,12 @@ pub(super) fn take(
         ..Change::of("rotate", "rotation-taken", name)
     };
     let recorded = change::record(home, &stores.local, change);
+    settle();
     let old = peer.accepted(now).find(|one| one.number < new.number);
     let old = old.map_or_else(String::new, |old| {
         format!("Both are accepted. {}: {}\n", old.id(name), until(&peer, old, now))
     });
-    show::out(&format!(
+    show::done(&format!(
         "{} is the next credential of {name} (profile {}), taken in and used from now on\nfingerprint {}\n{old}\
          Remove the file. On the other side `countersign rotate … --check` tells when this service has used it.\n",
         new.id(name),
@@ -64,6 +95,7 @@ fn check(
     stores: &Stores,
     peer: &Peer,
     exported: &Exported,
+    read_out: Option<&ReadOut>,
     now: UnixTime,
 ) -> Result<(), Failure> {
     let name = &peer.name;
@@ -85,23 +117,6 @@ fn check(
             known.how.as_str()
         )));
     }
-    let before = |peer: &Peer| {
-        let live = peer.credentials.iter().map(|one| &one.fingerprint);
-        live.chain(peer.ended.iter().map(|one| &one.fingerprint)).any(|one| *one == exported.replaces)
-    };
-    if !before(peer) {
-        let others = stores.peers.read_all()?.peers;
-        let meant = others.iter().find(|other| before(other)).map_or_else(
-            || {
-                "the two sides do not have the same keys now: compare fingerprints (`countersign status`)"
-                    .to_owned()
-            },
-            |other| format!("they are for {}", other.name),
-        );
-        return Err(Failure::new(format!(
-            "these keys do not follow any that {name} has here; {meant}. Nothing was changed"
-        )));
-    }
     if peer.accepted(now).count() > 1 {
         refuse_open(home, peer, now).map_err(|failure| {
             Failure::new(format!(
@@ -110,5 +125,97 @@ fn check(
             ))
         })?;
     }
-    Ok(())
+    if read_out.is_some_and(|read_out| !read_out.is(&fingerprint)) {
+        return Err(Failure::new(
+            "the fingerprint that was given is not that of these keys: either it was misread, or they are not the ones that the other side made. Nothing was changed",
+        ));
+    }
+    match basis(peer, now) {
+        Basis::Newest(newest) if *newest == exported.replaces => Ok(()),
+        Basis::Ended(last) if last.fingerprint == exported.replaces && !is_doubtful(last) => Ok(()),
+        // Nothing here says who may follow: the operators do.
+        Basis::Ended(_) if read_out.is_some() => refuse_others(stores, peer, exported, now),
+        Basis::Ended(last) if is_doubtful(last) => {
+            refuse_others(stores, peer, exported, now)?;
+            Err(Failure::new(format!(
+                "{name}/{} has ended ({}), and whoever had it can make keys that follow it. Have the operator of {name} read out the fingerprint of the new keys, not on the channel on which they came, and give it: --fingerprint \"DIGITS\". Nothing was changed",
+                last.number,
+                last.how.as_str()
+            )))
+        }
+        Basis::Newest(_) | Basis::Ended(_) | Basis::Nothing => {
+            refuse_others(stores, peer, exported, now)?;
+            Err(Failure::new(format!(
+                "these keys do not follow those that {name} has here; the two sides do not have the same keys now: compare fingerprints (`countersign status`). Nothing was changed"
+            )))
+        }
+    }
+}
+
+/// What the next keys of a peer have to follow.
+enum Basis<'a> {
+    /// What lives, and nothing older: whoever had an older one is not to say what comes next.
+    Newest(&'a Fingerprint),
+    /// Nothing lives; this was the last one that both sides had.
+    Ended(&'a Ended),
+    Nothing,
+}
+
+fn basis(peer: &Peer, now: UnixTime) -> Basis<'_> {
+    if let Some(newest) = peer.accepted(now).last() {
+        return Basis::Newest(&newest.fingerprint);
+    }
+    // One that was called off may never have been on the other side.
+    let both_had = peer.ended.iter().rfind(|ended| ended.how != Ending::Abandoned);
+    both_had.map_or(Basis::Nothing, Basis::Ended)
+}
+
+/// Whether somebody else may have it.
+const fn is_doubtful(ended: &Ended) -> bool {
+    matches!(ended.how, Ending::Revoked | Ending::Compromised)
+}
+
+/// Keys that follow those of another peer are told as such.
+fn refuse_others(stores: &Stores, peer: &Peer, exported: &Exported, now: UnixTime) -> Result<(), Failure> {
+    let others = stores.peers.read_all()?.peers;
+    let follows = |other: &&Peer| match basis(other, now) {
+        Basis::Newest(fingerprint) => *fingerprint == exported.replaces,
+        Basis::Ended(last) => last.fingerprint == exported.replaces,
+        Basis::Nothing => false,
+    };
+    match others.iter().filter(|other| other.name != peer.name).find(follows) {
+        Some(other) => Err(Failure::new(format!(
+            "these keys do not follow those that {} has here; they are for {}. Nothing was changed",
+            peer.name, other.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a broken fixture ends the test")]
+
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_read_in_any_groups_and_is_that_one_only() {
+        let fingerprint = Fingerprint::of("shared-secret", &[("key", "secret")]);
+        let plain = fingerprint.as_str().replace(' ', "");
+        let (front, back) = plain.split_at(13);
+        for text in [
+            fingerprint.as_str(),
+            &plain,
+            &fingerprint.as_str().replace(' ', "-"),
+            &format!(" {front} {back} "),
+        ] {
+            assert!(text.parse::<ReadOut>().unwrap().is(&fingerprint), "{text}");
+        }
+        let other = Fingerprint::of("shared-secret", &[("key", "another")]);
+        assert!(!other.as_str().parse::<ReadOut>().unwrap().is(&fingerprint));
+        for wrong in ["", "1", front, &format!("{plain}1"), &plain.replacen(front, "١٢٣٤٥٦٧٨٩٠١٢٣", 1)]
+        {
+            assert!(wrong.parse::<ReadOut>().is_err(), "{wrong}");
+        }
+    }
 }
