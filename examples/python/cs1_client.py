@@ -55,7 +55,7 @@ RESPONSE_FIELDS = (
 )  # CS-33; set-cookie is separate
 LISTS = {"accept", "accept-language", "allow", "cache-control", "content-encoding", "content-language", "if-match",
          "if-none-match", "vary", "www-authenticate", "set-cookie"}  # CS-48: these may stand on several lines
-IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
+SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}  # RFC 9110, section 9.2.1
 SESSION_INVALID = "urn:countersign:problem:session-invalid"
 
 REQUEST_LIFE = 60  # seconds, CS-25
@@ -376,7 +376,7 @@ class Client:
         try:
             return self._exchange(self._handshake(), method, fields, content)
         except SessionInvalid:
-            if method not in IDEMPOTENT:
+            if method not in SAFE and not any(name.lower() == "idempotency-key" for name, _ in fields):
                 raise
         return self._exchange(self._handshake(), method, fields, content)
 

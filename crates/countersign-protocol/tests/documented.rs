@@ -9,6 +9,8 @@ use countersign_protocol::refusal::{Malformed, Refusal, Scope};
 use countersign_protocol::token::TokenError;
 
 const DOCUMENT: &str = include_str!("../../../docs/errors.md");
+const CS1_PROBLEMS: &str = "`cs1`: problem types";
+const CS1_REASONS: &str = "`cs1`: reason codes";
 
 /// The rows of the table under a heading, without its head: cells without spaces and backticks around them.
 fn rows(heading: &str) -> Vec<Vec<String>> {
@@ -44,28 +46,42 @@ fn problems() -> Vec<Problem> {
     ]
 }
 
+fn cs1_problems() -> Vec<Problem> {
+    vec![
+        Problem::SignatureMalformed,
+        Problem::Uncovered("content-type"),
+        Problem::ClockSkew,
+        Problem::RequestReplayed,
+        Problem::DigestMismatch,
+    ]
+}
+
 #[test]
 fn each_problem_type_has_its_documented_status() {
-    let documented: BTreeMap<String, String> =
-        rows("Problem types").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
-    let ours =
-        problems().iter().map(|problem| (problem.name().to_owned(), problem.status().to_string())).collect();
-    assert_eq!(documented, ours);
+    for (heading, problems) in [("Problem types", problems()), (CS1_PROBLEMS, cs1_problems())] {
+        let documented: BTreeMap<String, String> =
+            rows(heading).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+        let named = |problem: &Problem| (problem.name().to_owned(), problem.status().to_string());
+        let ours: BTreeMap<_, _> = problems.iter().map(named).collect();
+        assert_eq!(documented, ours);
+    }
 }
 
 #[test]
 fn each_problem_says_something_of_its_own_to_do() {
-    let titles: BTreeSet<&str> = problems().iter().map(Problem::title).collect();
-    assert_eq!(titles.len(), problems().len());
+    let problems = [problems(), cs1_problems()].concat();
+    let titles: BTreeSet<&str> = problems.iter().map(Problem::title).collect();
+    assert_eq!(titles.len(), problems.len());
     assert!(
         titles
             .iter()
             .all(|title| title.split(' ').count() > 1 && title.chars().next().unwrap().is_uppercase())
     );
-    for problem in problems() {
+    for problem in problems {
         let detail = match problem {
             Problem::Malformed(malformed) => Some(malformed.to_string()),
             Problem::MissingComponent(_) => Some("X-Challenge is missing".to_owned()),
+            Problem::Uncovered(_) => Some("content-type is in the request or covered, and not both".to_owned()),
             _ => None,
         };
         assert_eq!(problem.detail(), detail);
@@ -106,13 +122,29 @@ fn refusals() -> Vec<Refusal> {
     limits.into_iter().chain(tokens).chain(others).collect()
 }
 
+fn cs1_refusals() -> Vec<Refusal> {
+    let tickets =
+        [TokenError::Form, TokenError::Key, TokenError::Seal, TokenError::Expired].map(Refusal::Ticket);
+    let others = [
+        Refusal::WrongBinding,
+        Refusal::ZeroShare,
+        Refusal::SignatureForm,
+        Refusal::Uncovered("content-type"),
+        Refusal::ClockSkew,
+        Refusal::RequestReplayed,
+        Refusal::DigestMismatch,
+    ];
+    tickets.into_iter().chain(others).collect()
+}
+
 #[test]
 fn each_reason_is_documented_with_what_it_counts_as_and_what_the_caller_is_told() {
-    let documented: BTreeMap<String, (bool, String)> = rows("Reason codes: inbound")
+    let documented: BTreeMap<String, (bool, String)> = [rows("Reason codes: inbound"), rows(CS1_REASONS)]
+        .concat()
         .into_iter()
         .map(|row| (row[0].clone(), (row[1] == "yes", row[3].clone())))
         .collect();
-    for refusal in refusals() {
+    for refusal in [refusals(), cs1_refusals()].concat() {
         let code = refusal.code();
         let Some((failure, told)) = documented.get(code) else { panic!("{code} is not documented") };
         assert_eq!(*failure, refusal.is_failure(), "{code}");
