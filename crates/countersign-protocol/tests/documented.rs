@@ -81,7 +81,9 @@ fn each_problem_says_something_of_its_own_to_do() {
         let detail = match problem {
             Problem::Malformed(malformed) => Some(malformed.to_string()),
             Problem::MissingComponent(_) => Some("X-Challenge is missing".to_owned()),
-            Problem::Uncovered(_) => Some("content-type is in the request or covered, and not both".to_owned()),
+            Problem::Uncovered(_) => {
+                Some("content-type is in the request or covered, and not both".to_owned())
+            }
             _ => None,
         };
         assert_eq!(problem.detail(), detail);
