@@ -235,7 +235,7 @@ fn given_keys_are_for_the_same_directions_and_belong_to_nobody_else() {
 fn a_deadline_shuts_out_who_has_not_changed_over() {
     let pair = Pair::new();
     let serving = Serving::http(&pair.orders);
-    rotate(&pair.orders, "billing", &["--deadline", "2s"], &pair.billing);
+    rotate(&pair.orders, "billing", &["--deadline", "6s"], &pair.billing);
     assert_eq!(pair.get(serving.address(), "/").status, 200);
     eventually("the old one is over", || states(&pair.orders, "billing") == ["billing/2 current"]);
     let knock = || {
