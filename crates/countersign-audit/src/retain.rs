@@ -190,7 +190,11 @@ impl Chain {
     /// more than is to be kept, or in passing; as long as one of them has to wait for it, it is nought.
     fn bytes(&mut self, kept: &[Kept], few: usize) -> io::Result<u64> {
         let current = self.tip.as_ref().map_or(0, |tip| tip.end);
-        let archives = || kept.iter().enumerate().filter(|(_, file)| file.kind != Kind::Current);
+        // What begins where the file in use does, or behind that, is a copy of it.
+        let in_use = kept.iter().find(|file| file.kind == Kind::Current).map(|file| file.first.before.seq);
+        let is_before = |file: &Kept| in_use.is_none_or(|seq| file.first.before.seq < seq);
+        let archives =
+            || kept.iter().enumerate().filter(|(_, file)| file.kind != Kind::Current && is_before(file));
         let mut most = current;
         for (_, file) in archives() {
             most = most.saturating_add(file.path.metadata()?.len());

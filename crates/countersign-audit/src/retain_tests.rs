@@ -285,6 +285,19 @@ fn records_that_are_there_more_often_make_nothing_be_removed() {
     }
     let place = assert_removes_nothing(place);
     assert!(!faults(&place).is_empty());
+    // Nor if it is the file in use that is copied, and there is less room than it has.
+    let mut place = plenty();
+    let in_use = place.chain.path.clone();
+    place.chain.settings.rotate_bytes = 1_000_000;
+    for number in 0..40 {
+        place.write(start() + Duration::MINUTE * number);
+    }
+    place.chain.settings.keep_bytes = 1;
+    let kept = place.chain.kept().unwrap();
+    place.chain.settings.keep_bytes = place.chain.bytes(&kept, usize::MAX).unwrap() + 2_000;
+    fs::copy(&in_use, place.directory.path().join("serve.000000000001-2.jsonl")).unwrap();
+    assert!(fs::metadata(&in_use).unwrap().len() > 4_000);
+    assert_removes_nothing(place);
     // Nor those that are apart from each other.
     let place = plenty();
     let victim = archives(&place).remove(0);

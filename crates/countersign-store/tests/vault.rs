@@ -694,13 +694,34 @@ fn what_was_ended_here_stays_ended_when_its_row_is_damaged() {
     let file = node.directory.path().join("store.sqlite");
     let changed = rusqlite::Connection::open(file)
         .unwrap()
-        .execute("UPDATE aside SET sealed = zeroblob(40), kept = 5 WHERE name LIKE 'vault-ended %'", [])
+        .execute(
+            "UPDATE aside SET sealed = zeroblob(40), kept = 9000000000000 WHERE name LIKE 'vault-ended %'",
+            [],
+        )
         .unwrap();
     assert_eq!(changed, 1);
     let store = node.open().unwrap();
     let ended = store.get(&billing()).unwrap().ended;
     assert_eq!((ended.len(), ended[0].how), (1, Ending::Revoked));
+    assert!(ended[0].ended.0 < 9_000_000_000, "its time is not believed");
     assert!(live(&store).is_empty());
+}
+
+#[test]
+fn what_is_ended_here_cannot_be_overlooked_while_the_store_is_out_of_reach() {
+    let Some(bao) = Bao::dev() else { return };
+    let node = Node::new(&bao);
+    let store = node.open().unwrap();
+    add(&store, "billing", 1);
+    store.version().unwrap();
+    let (file, away) = (node.directory.path().join("store.sqlite"), node.directory.path().join("away"));
+    std::fs::rename(&file, &away).unwrap();
+    eventually("it is noticed", || store.version().is_err());
+    for _ in 0..50 {
+        assert!(store.version().is_err());
+    }
+    std::fs::rename(&away, &file).unwrap();
+    eventually("it is there again", || store.version().is_ok());
 }
 
 #[test]

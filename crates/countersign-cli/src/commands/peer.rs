@@ -29,11 +29,11 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
             let recorded =
                 change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name));
             let files = rotate::remove_all(home, &peer.name);
-            show::done(&format!(
+            let told = show::done(&format!(
                 "removed {}; a running server refuses it within a second\n{files}",
                 peer.name
-            ))?;
-            recorded
+            ));
+            Failure::both(told, recorded)
         }
         PeerCommand::Schedule(args) => schedule(home, &args),
     }
@@ -49,8 +49,8 @@ fn schedule(home: &Home, args: &PeerScheduleArgs) -> Result<(), Failure> {
     let recorded = change::record(home, &local, change);
     let due = peers.get(name).ok().filter(|peer| peer.due().is_some());
     let due = due.map(|peer| format!("; due {}", life::due(&peer, show::now()))).unwrap_or_default();
-    show::done(&format!("{name} is to be rotated {shown}{due}\n"))?;
-    recorded
+    let told = show::done(&format!("{name} is to be rotated {shown}{due}\n"));
+    Failure::both(told, recorded)
 }
 
 fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
@@ -85,13 +85,13 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     };
     let recorded = change::record(home, &local, change);
     let fingerprint = peer.credentials.last().map(|credential| credential.fingerprint.to_string());
-    show::done(&format!(
+    let told = show::done(&format!(
         "added {} (profile {})\nfingerprint {}\nThe other side must see the same digits: `countersign peer show`, and read them to each other.\n",
         peer.name,
         peer.profile,
         fingerprint.unwrap_or_default(),
-    ))?;
-    recorded
+    ));
+    Failure::both(told, recorded)
 }
 
 fn trust(args: &PeerAddArgs) -> Result<Trust, Failure> {

@@ -37,11 +37,13 @@ pub(crate) fn run(home: &Home, args: &RevokeArgs) -> Result<(), Failure> {
     let detail = untold.is_err().then(|| "on this node; Vault could not be told".to_owned());
     let ids: Vec<_> =
         numbers.iter().map(|number| CredentialId { peer: name.clone(), number: *number }).collect();
-    let recorded = ids.iter().try_for_each(|id| {
+    let recorded = ids.iter().map(|id| {
         let of = Change::of("revoke", reason, name);
         let change = Change { credential: Some(id.clone()), profile, detail: detail.clone(), ..of };
         change::record(home, &local, change)
     });
+    // Each is tried, also after one that could not be written.
+    let recorded = recorded.fold(Ok(()), Failure::both);
     let shown: Vec<_> = ids.iter().map(ToString::to_string).collect();
     let mut text = format!(
         "revoked {}: a running server refuses the next request with it, and its tokens, within a second\n",
@@ -68,8 +70,7 @@ pub(crate) fn run(home: &Home, args: &RevokeArgs) -> Result<(), Failure> {
     } else {
         text.push_str("The other side may still send it, and accept it: tell its operator.\n");
     }
-    show::done(&text)?;
-    Failure::both(recorded, untold)
+    Failure::both(show::done(&text), Failure::both(recorded, untold))
 }
 
 /// Ends credentials here although the peers cannot be had from Vault: it refuses this login, say, and not the one of the

@@ -82,8 +82,8 @@ impl Document {
         }
         let Wrapped { countersign: text } = serde_json::from_slice(json).map_err(|_| DocumentFault::Form)?;
         let FormOnly { form } = serde_json::from_str(&text).map_err(|_| DocumentFault::Form)?;
-        if form > FORM {
-            return Err(DocumentFault::Newer);
+        if form != FORM {
+            return Err(if form > FORM { DocumentFault::Newer } else { DocumentFault::Form });
         }
         let form: Form<'_> = serde_json::from_str(&text).map_err(|_| DocumentFault::Form)?;
         if form.service != service.as_str() {
@@ -255,6 +255,11 @@ mod tests {
                 "{wrong}"
             );
         }
+        // A right one of a form that never was.
+        let mut document = Document::new(Zeroizing::new([7; 32]));
+        let text = String::from_utf8(document.write(&service()).unwrap().to_vec()).unwrap();
+        let text = text.replace(r#"\"form\":1"#, r#"\"form\":0"#);
+        assert!(matches!(Document::read(text.as_bytes(), &service()), Err(DocumentFault::Form)), "{text}");
         let newer = r#"{"countersign":"{\"form\":2,\"else\":0}"}"#;
         assert!(matches!(Document::read(newer.as_bytes(), &service()), Err(DocumentFault::Newer)));
     }

@@ -86,8 +86,8 @@ impl EndedHere {
         for name in local.aside_names(BEGINNING)? {
             let mut uid = [0; 16];
             let read = name.strip_prefix(BEGINNING).and_then(|hex| decode_hex(hex.as_bytes(), &mut uid));
-            // It names no credential.
-            let Some(()) = read else { continue };
+            // It names no credential, or not as we do.
+            let Some(()) = read.filter(|()| name.ends_with(&encode_hex(&uid))) else { continue };
             // Another process has told Vault meanwhile.
             let Some(Aside { kept: at, plaintext }) = local.aside(&name, &[])? else { continue };
             let form = plaintext.and_then(|plaintext| serde_json::from_slice::<Form>(&plaintext).ok());
@@ -106,8 +106,11 @@ impl EndedHere {
         };
         let found = document.set.peers().find_map(owns);
         let how = self.said.as_ref().map_or(Ending::Revoked, |(_, how)| *how);
-        found
-            .is_some_and(|(name, number)| document.set.end_later(&name, number, how, self.at, wall()).is_ok())
+        // The time of a damaged row is anybody's word.
+        let (now, at) = (wall(), self.said.as_ref().map(|_| self.at));
+        found.is_some_and(|(name, number)| {
+            document.set.end_later(&name, number, how, at.unwrap_or(now), now).is_ok()
+        })
     }
 }
 

@@ -77,14 +77,13 @@ impl Shared {
 
     /// Sees now and then whether another process has ended a credential here.
     pub(super) fn look(&self, local: &SqliteStore) -> Result<(), StoreError> {
-        {
-            let mut state = self.state();
-            if state.looked.elapsed() < LOOK {
-                return Ok(());
-            }
-            state.looked = Instant::now();
+        if self.state().looked.elapsed() < LOOK {
+            return Ok(());
         }
-        self.look_now(local)
+        // As long as it cannot be seen, each question fails: what was ended here would be let in.
+        self.look_now(local)?;
+        self.state().looked = Instant::now();
+        Ok(())
     }
 
     /// Sees whether a credential has been ended here.

@@ -413,6 +413,8 @@ impl Worker {
                 for one in ended {
                     tracing::warn!("Vault knows what was ended here: {one}");
                     if let Err(error) = one.forget(&self.local) {
+                        // Or else Vault would be told again at once, and again.
+                        self.not_allowed = Some(Instant::now());
                         tracing::warn!(%error, "that cannot be written down");
                     }
                 }

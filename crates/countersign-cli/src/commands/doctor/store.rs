@@ -160,7 +160,7 @@ pub(super) fn restored(home: &Home, listing: &Listing, findings: &mut Findings) 
         );
         findings.fail("restored", what, restore::mend(change, &command));
     }
-    if let Some(warning) = history.warning() {
+    if let Some(warning) = history.warning(history.known_at_restoring()) {
         let what =
             format!("{warning}. So it cannot be told whether somebody who was shut out is let in again");
         findings.fail("restored", what, format!("{command} audit verify   (and docs/audit.md)"));

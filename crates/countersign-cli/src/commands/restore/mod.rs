@@ -158,7 +158,7 @@ fn note(home: &Home, store: &SqliteStore, backup: &Backup) -> Result<Option<Undo
     ));
     let trail = open_trail(store, &home.audit_directory(), "admin", settings(backup))?;
     trail.submit(record).wait()?;
-    Ok(had_trail.then(|| Undone { lines, warning: history.warning() }))
+    Ok(had_trail.then(|| Undone { lines, warning: history.warning(Some(known)) }))
 }
 
 /// How the trail is to be kept: as the config in the backup says, which is not in its place yet. If that cannot be

@@ -40,12 +40,14 @@ pub(crate) struct History {
     pub(crate) changes: Vec<Change>,
     /// Why these are not all of them, if something is wrong with the trail.
     pub(crate) amiss: Option<String>,
+    /// Numbers of the first and the last record.
+    ends: Option<(u64, u64)>,
 }
 
 impl History {
     /// What the trail in this directory shows under its key.
     pub(crate) fn read(audit: &Path, key: &AuditKey) -> Result<Self, Failure> {
-        let mut history = Self { changes: Vec::new(), amiss: None };
+        let mut history = Self { changes: Vec::new(), amiss: None, ends: None };
         let mut last: Option<u64> = None;
         let records = match Records::chained(audit, WRITER, key) {
             Ok(records) => records,
@@ -71,6 +73,7 @@ impl History {
                 _ => {}
             }
             last = Some(entry.seq);
+            history.ends = Some((history.ends.map_or(entry.seq, |(first, _)| first), entry.seq));
             history.changes.extend(Change::of(entry));
         }
         Ok(history)
@@ -88,10 +91,32 @@ impl History {
         Ok(self)
     }
 
-    /// The sentence for people, if something is wrong.
-    pub(crate) fn warning(&self) -> Option<String> {
-        let amiss = self.amiss.as_ref()?;
-        Some(format!("the trail of the writer {WRITER} was changed by somebody else: {amiss}"))
+    /// The sentence for people, if something is wrong, or if this does not begin where what is known ends: with the
+    /// change of that number.
+    pub(crate) fn warning(&self, known: Option<u64>) -> Option<String> {
+        if let Some(amiss) = &self.amiss {
+            return Some(format!("the trail of the writer {WRITER} was changed by somebody else: {amiss}"));
+        }
+        let known = known.filter(|known| *known > 0)?;
+        match self.ends {
+            None => {
+                Some(format!("of the writer {WRITER} there is no record, and there were {known} at least"))
+            }
+            Some((first, _)) if first > known + 1 => Some(format!(
+                "the records {} to {} of the writer {WRITER} are not there: retention or somebody has removed them",
+                known + 1,
+                first - 1
+            )),
+            Some((_, last)) if last < known => Some(format!(
+                "the trail of the writer {WRITER} ends with record {last}, and there were {known} at least"
+            )),
+            Some(_) => None,
+        }
+    }
+
+    /// What the last restoring knew.
+    pub(crate) fn known_at_restoring(&self) -> Option<u64> {
+        self.changes.iter().rfind(|change| change.reason == RESTORED)?.count
     }
 }
 
@@ -185,5 +210,25 @@ fn lets_in(change: &Change, peers: &[Peer]) -> bool {
     match change.number {
         Some(number) => peer.credentials.iter().any(|one| one.number == number),
         None => !peer.credentials.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trail_that_does_not_go_on_where_the_backup_ends_is_told() {
+        let warning = |ends, known| History { changes: Vec::new(), amiss: None, ends }.warning(Some(known));
+        for (ends, known) in [(None, 0), (Some((1, 9)), 5), (Some((6, 9)), 5), (Some((3, 5)), 5)] {
+            assert_eq!(warning(ends, known), None, "{ends:?} {known}");
+        }
+        for (ends, known, said) in [
+            (None, 5, "there is no record"),
+            (Some((7, 9)), 5, "the records 6 to 6"),
+            (Some((1, 4)), 5, "ends with record 4"),
+        ] {
+            assert!(warning(ends, known).is_some_and(|warning| warning.contains(said)), "{ends:?} {known}");
+        }
     }
 }

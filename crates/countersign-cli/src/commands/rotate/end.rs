@@ -33,12 +33,12 @@ pub(super) fn finish(home: &Home, stores: &Stores, args: &RotateArgs) -> Result<
     };
     let recorded = change::record(home, &stores.local, change);
     let removed = file::remove(home, name, new.number).unwrap_or_default();
-    show::done(&format!(
+    let told = show::done(&format!(
         "{} is retired: it and its tokens are refused within a second. {} is in use.\n{removed}",
         old.id(name),
         new.id(name)
-    ))?;
-    Failure::both(recorded, ended.untold)
+    ));
+    Failure::both(told, Failure::both(recorded, ended.untold))
 }
 
 /// Ends the new credential, if nobody has used it.
@@ -63,12 +63,12 @@ pub(super) fn abandon(home: &Home, stores: &Stores, args: &RotateArgs) -> Result
     };
     let recorded = change::record(home, &stores.local, change);
     let removed = file::remove(home, name, new.number).unwrap_or_default();
-    show::done(&format!(
+    let told = show::done(&format!(
         "{} is called off, and {} stays in use.\n{removed}\
          If the other side has taken the new keys in, it has to call them off as well, before its grace period ends:\n  \
          countersign rotate NAME --abandon   (there, with this service's name)\n",
         new.id(name),
         old.id(name)
-    ))?;
-    Failure::both(recorded, ended.untold)
+    ));
+    Failure::both(told, Failure::both(recorded, ended.untold))
 }

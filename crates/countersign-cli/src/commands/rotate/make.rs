@@ -33,8 +33,8 @@ pub(super) fn make(home: &Home, stores: &Stores, args: &RotateArgs, times: Times
         let peer = begin(stores, &peer, keys, times, now)?;
         let recorded = record(home, stores, &peer, times, "its keys were given");
         settle();
-        show::done(&story(&peer, now, &Handing::ByHand)?)?;
-        return recorded;
+        let told = show::done(&story(&peer, now, &Handing::ByHand)?);
+        return Failure::both(told, recorded);
     }
     let config = home.config()?;
     let _lock = home.lock()?;
@@ -104,8 +104,8 @@ fn filed(
     if written.found {
         where_from.insert_str(0, "An interrupted run had written its keys already. ");
     }
-    show::done(&story(&peer, now, &Handing::File(where_from))?)?;
-    recorded
+    let told = show::done(&story(&peer, now, &Handing::File(where_from))?);
+    Failure::both(told, recorded)
 }
 
 /// To standard output, once they are in use: whoever reads there takes in at once what comes.

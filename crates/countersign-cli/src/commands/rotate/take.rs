@@ -79,14 +79,14 @@ pub(super) fn take(
     let old = old.map_or_else(String::new, |old| {
         format!("Both are accepted. {}: {}\n", old.id(name), until(&peer, old, now))
     });
-    show::done(&format!(
+    let told = show::done(&format!(
         "{} is the next credential of {name} (profile {}), taken in and used from now on\nfingerprint {}\n{old}\
          Remove the file. On the other side `countersign rotate … --check` tells when this service has used it.\n",
         new.id(name),
         peer.profile,
         new.fingerprint,
-    ))?;
-    recorded
+    ));
+    Failure::both(told, recorded)
 }
 
 /// Whether these keys are meant for this peer, and new.
