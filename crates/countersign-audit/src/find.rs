@@ -95,12 +95,12 @@ impl Chain {
             }
             (Err(_), Some(_)) => None,
         };
-        let opened = stored.as_ref().map(|stored| Ends::open(&self.key, stored));
-        if opened == Some(None) {
+        let opened = stored.as_ref().and_then(|stored| Ends::open(&self.key, stored));
+        if stored.is_some() && opened.is_none() {
             let detail = "where the store says that this chain ends was not written by its writer";
             self.note("head-changed", None, detail.to_owned());
         }
-        Ok(match (self.ends, opened.flatten()) {
+        Ok(match (self.ends, opened) {
             (Some(ours), Some(stored)) if stored.head.seq < ours.head.seq => Some(ours),
             (ours, stored) => stored.or(ours),
         })

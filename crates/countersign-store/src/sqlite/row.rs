@@ -203,10 +203,15 @@ fn read_peer(row: &Row<'_>) -> Result<Peer, StoreError> {
         (_, Some(pin)) => Trust::parse_pin(pin).map_err(|_| damaged())?,
         _ => Trust::Ca(trust),
     };
+    let url: Option<String> = row.get(2).map_err(|_| damaged())?;
+    // What credentials are sealed to does not tell an empty one from none.
+    if url.as_deref() == Some("") {
+        return Err(damaged());
+    }
     Ok(Peer {
         name: name.parse().map_err(|_| damaged())?,
         profile: profile.parse().map_err(|_| damaged())?,
-        url: row.get(2).map_err(|_| damaged())?,
+        url,
         trust,
         danger_unproven_server: row.get(4).map_err(|_| damaged())?,
         created: time(row.get(5).map_err(|_| damaged())?),
