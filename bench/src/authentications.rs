@@ -78,6 +78,7 @@ pub(crate) async fn gateway(trail: Option<Arc<dyn AuditSink>>) -> SocketAddr {
         url: None,
         trust: Trust::System,
         danger_unproven_server: false,
+        cs1: Default::default(),
         keys: NewKeys::api_key(None, Some(api_key())).expect("a good key"),
     };
     store.add(peer, UnixTime(0)).expect("a new peer");

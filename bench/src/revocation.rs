@@ -91,6 +91,7 @@ fn peer(number: u8) -> NewPeer {
         url: None,
         trust: Trust::System,
         danger_unproven_server: false,
+        cs1: Default::default(),
         keys: NewKeys::api_key(None, Some(key(number))).expect("a good key"),
     }
 }

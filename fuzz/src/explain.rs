@@ -37,6 +37,7 @@ static STORE: LazyLock<MemoryStore> = LazyLock::new(|| {
         url: None,
         trust: Trust::System,
         danger_unproven_server: false,
+        cs1: Default::default(),
         keys: NewKeys::api_key(Some(key(3)), Some(key(2))).unwrap(),
     };
     store.add(reports, UnixTime(1_700_000_000)).unwrap();

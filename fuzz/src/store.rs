@@ -47,6 +47,7 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
         url: None,
         trust: Trust::System,
         danger_unproven_server: true,
+        cs1: Default::default(),
         keys,
     };
     store.add(mails, NOW).unwrap();

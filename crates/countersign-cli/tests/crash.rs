@@ -50,7 +50,12 @@ fn assert_sound(home: &Home) {
     let keys = NewKeys::api_key(None, Some(support::new_key().parse().unwrap())).unwrap();
     let name = "another".parse().unwrap();
     let (url, trust) = (None, Trust::System);
-    store.add(NewPeer { name, url, trust, danger_unproven_server: false, keys }, UnixTime(1)).unwrap();
+    store
+        .add(
+            NewPeer { name, url, trust, danger_unproven_server: false, cs1: Default::default(), keys },
+            UnixTime(1),
+        )
+        .unwrap();
     let audit = home.path().join("audit");
     for writer in ["admin", "call"] {
         let trail = open_trail(&store, &audit, writer, Settings::default()).unwrap();

@@ -249,6 +249,8 @@ impl fmt::Debug for ApiKey {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Profile {
+    /// Countersign protocol 1: a handshake with forward secrecy, then every request and response signed.
+    Cs1,
     /// Guide 1: one challenge, signed with a shared secret that never travels.
     SharedSecret,
     /// Guide 2: one challenge, signed with the API key, which travels and **is** the secret.
@@ -260,6 +262,7 @@ impl Profile {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Cs1 => "cs1",
             Self::SharedSecret => "shared-secret",
             Self::ApiKey => "api-key",
         }
@@ -274,7 +277,7 @@ impl fmt::Display for Profile {
 
 /// The name of a profile that this version does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such profile; this version has `shared-secret` and `api-key`")]
+#[error("there is no such profile; this version has `cs1`, `shared-secret` and `api-key`")]
 pub struct UnknownProfile;
 
 impl FromStr for Profile {
@@ -282,6 +285,7 @@ impl FromStr for Profile {
 
     fn from_str(text: &str) -> Result<Self, UnknownProfile> {
         match text {
+            "cs1" => Ok(Self::Cs1),
             "shared-secret" => Ok(Self::SharedSecret),
             "api-key" => Ok(Self::ApiKey),
             _ => Err(UnknownProfile),

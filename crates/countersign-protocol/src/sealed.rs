@@ -31,6 +31,8 @@ pub(crate) struct Purpose {
 }
 
 struct Generation {
+    /// `kid ‖ K`, as it is kept by whoever keeps it.
+    random: Zeroizing<[u8; 40]>,
     kid: [u8; 8],
     key: AeadKey,
     since: UnixTime,
@@ -41,7 +43,7 @@ impl Generation {
         let mut kid = [0; 8];
         let mut root = Zeroizing::new([0; 32]);
         kid.iter_mut().chain(root.iter_mut()).zip(random.iter()).for_each(|(to, from)| *to = *from);
-        Self { kid, key: AeadKey::derive(&root, purpose.label), since }
+        Self { random: random.clone(), kid, key: AeadKey::derive(&root, purpose.label), since }
     }
 }
 
@@ -81,6 +83,35 @@ impl SealingKeys {
         if now.since(self.current.since) >= lifetime {
             self.previous = None;
         }
+    }
+
+    /// The keys as bytes: `LP(purpose)`, then `LP(kid ‖ K) ‖ LP(since)` for the current one and the one before.
+    pub(crate) fn export(&self) -> Zeroizing<Vec<u8>> {
+        let generations = [Some(&self.current), self.previous.as_ref()];
+        let mut bytes = Zeroizing::new(Vec::with_capacity(256));
+        bytes.extend(lp(&[self.purpose.label.as_bytes()]));
+        for generation in generations.into_iter().flatten() {
+            let encoded =
+                Zeroizing::new(lp(&[generation.random.as_slice(), &generation.since.0.to_be_bytes()]));
+            bytes.extend_from_slice(&encoded);
+        }
+        bytes
+    }
+
+    /// The reverse of [`SealingKeys::export`]; `None` if it is not that.
+    pub(crate) fn import(purpose: Purpose, service: ServiceName, bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields::of(bytes);
+        if fields.text()? != purpose.label {
+            return None;
+        }
+        let mut generation = || {
+            let random = Zeroizing::new(fields.array()?);
+            let since = UnixTime(u64::from_be_bytes(fields.array()?));
+            Some(Generation::new(purpose, &random, since))
+        };
+        let current = generation()?;
+        let previous = generation();
+        fields.is_empty().then_some(Self { purpose, service, current, previous })
     }
 
     /// Seals under the current key.

@@ -68,6 +68,7 @@ pub fn shared_secret_peer(name: &str, seed: u8) -> NewPeer {
         url: Some("https://peer.example:8443".to_owned()),
         trust: Trust::Pin([7; 32]),
         danger_unproven_server: false,
+        cs1: Default::default(),
         keys,
     }
 }
@@ -78,6 +79,7 @@ fn api_key_peer(name: &str, ours: Option<u8>, theirs: Option<u8>) -> NewPeer {
         url: None,
         trust: Trust::System,
         danger_unproven_server: false,
+        cs1: Default::default(),
         keys: NewKeys::api_key(ours.map(key), theirs.map(key)).expect("good keys"),
     }
 }

@@ -19,8 +19,8 @@ use crate::lifecycle::Use;
 use crate::origin::{Modes, Origin};
 use crate::sqlite::SqliteStore;
 use crate::{
-    Credential, DeclaredError, Listing, NewKeys, NewPeer, Peer, PeerSet, PeerStore, READ_ONLY, StoreError,
-    Trust,
+    Credential, Cs1Options, DeclaredError, Listing, NewKeys, NewPeer, Peer, PeerSet, PeerStore, READ_ONLY,
+    StoreError, Trust,
 };
 
 /// How often files are read again to see whether they have changed.
@@ -37,6 +37,8 @@ pub struct Declared {
     pub trust: Trust,
     /// Whether we go on with a server that does not prove itself (danger).
     pub danger_unproven_server: bool,
+    /// What is agreed for the profile `cs1`.
+    pub cs1: Cs1Options,
     /// How old a credential may get before it is to be changed, in seconds.
     pub rotate_every: Option<u64>,
     /// Its keys.
@@ -48,6 +50,15 @@ pub struct Declared {
 /// Where the keys of one credential are.
 #[derive(Clone, Debug)]
 pub enum DeclaredKeys {
+    /// Countersign protocol 1. The API keys are public.
+    Cs1 {
+        /// What we present to the peer.
+        our_key: Given,
+        /// What the peer presents to us.
+        their_key: Given,
+        /// The one secret of the pair.
+        secret: Origin,
+    },
     /// Guide 1. The API keys are public.
     SharedSecret {
         /// What we present to the peer.
@@ -71,6 +82,7 @@ pub enum DeclaredKeys {
 impl DeclaredKeys {
     const fn profile(&self) -> Profile {
         match self {
+            Self::Cs1 { .. } => Profile::Cs1,
             Self::SharedSecret { .. } => Profile::SharedSecret,
             Self::ApiKey { .. } => Profile::ApiKey,
         }
@@ -143,6 +155,7 @@ impl DeclaredStore {
             url: declared.url.clone(),
             trust: declared.trust.clone(),
             danger_unproven_server: declared.danger_unproven_server,
+            cs1: declared.cs1,
             created: UnixTime::default(),
             rotate_every: declared.rotate_every,
             credentials: Vec::new(),
@@ -164,15 +177,19 @@ impl DeclaredStore {
 
     fn keys(&self, declared: &Declared, keys: &DeclaredKeys) -> Result<NewKeys, StoreError> {
         let failed = |what, error| StoreError::Declared { peer: declared.name.clone(), what, error };
+        let key = |given: &Given, what| match given {
+            Given::Here(key) => Ok(key.clone()),
+            Given::From(origin) => self.read(origin).map_err(|error| failed(what, error)),
+        };
+        let secret = |origin: &Origin, what| -> Result<SharedSecret, StoreError> {
+            self.read(origin).map_err(|error| failed(what, error))
+        };
         let checked = match keys {
+            DeclaredKeys::Cs1 { our_key, their_key, secret: origin } => {
+                let (our_key, their_key) = (key(our_key, "our key")?, key(their_key, "their key")?);
+                NewKeys::cs1(our_key, their_key, secret(origin, "the secret")?)
+            }
             DeclaredKeys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
-                let key = |given: &Given, what| match given {
-                    Given::Here(key) => Ok(key.clone()),
-                    Given::From(origin) => self.read(origin).map_err(|error| failed(what, error)),
-                };
-                let secret = |origin: &Origin, what| -> Result<SharedSecret, StoreError> {
-                    self.read(origin).map_err(|error| failed(what, error))
-                };
                 let (our_key, their_key) = (key(our_key, "our key")?, key(their_key, "their key")?);
                 let same = our_secret == their_secret;
                 let ours = secret(our_secret, if same { "the secret" } else { "our secret" })?;

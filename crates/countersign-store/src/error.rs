@@ -3,10 +3,10 @@ use countersign_protocol::identity::{FormError, Profile, ServiceName};
 #[cfg(feature = "sqlite")]
 use countersign_protocol::wire::printable;
 
-use crate::KeysError;
 use crate::origin::{Origin, OriginError};
+use crate::{KeysError, OptionsError};
 
-/// Why a store did not do what it was asked to. Whose fault it is: the caller's in the first ten, the
+/// Why a store did not do what it was asked to. Whose fault it is: the caller's in the first eleven, the
 /// machine's or the file's in the rest. No secret is ever part of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,6 +42,9 @@ pub enum StoreError {
         /// Its profile.
         profile: Profile,
     },
+    /// Options that do not go together.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
     /// No credential of this number lives.
     #[error("`{peer}` has no live credential {number}; `countersign status` shows those that it has")]
     NoCredential {

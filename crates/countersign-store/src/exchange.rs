@@ -150,6 +150,11 @@ impl<'a> Values<'a> {
 
     fn keys(&self, profile: Profile) -> Result<NewKeys, ExchangeError> {
         match profile {
+            Profile::Cs1 => {
+                self.none_of(&["MAKER_SECRET", "TAKER_SECRET"])?;
+                let (our_key, their_key) = (self.parse("MAKER_API_KEY")?, self.parse("TAKER_API_KEY")?);
+                Ok(NewKeys::cs1(our_key, their_key, self.parse("SECRET")?)?)
+            }
             Profile::SharedSecret => {
                 let (maker, taker) = if self.find("SECRET").is_some() {
                     self.none_of(&["MAKER_SECRET", "TAKER_SECRET"])?;
@@ -193,6 +198,15 @@ impl Exported {
             dashed(&keys.fingerprint()),
         );
         match &keys.0 {
+            Form::Cs1 { our_key, their_key, secret } => {
+                let _ = write!(
+                    text,
+                    "MAKER_API_KEY={}\nTAKER_API_KEY={}\nSECRET={}\n",
+                    our_key.expose(),
+                    their_key.expose(),
+                    secret.expose()
+                );
+            }
             Form::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                 let (ours, theirs) = (our_secret.expose(), their_secret.expose());
                 let _ = write!(
@@ -266,6 +280,7 @@ mod tests {
 
     fn shapes() -> Vec<NewKeys> {
         vec![
+            NewKeys::cs1(key("a"), key("b"), secret("c")).unwrap(),
             NewKeys::shared_secret(key("a"), key("b"), secret("c"), secret("c")).unwrap(),
             NewKeys::shared_secret(key("a"), key("b"), secret("c"), secret("d")).unwrap(),
             NewKeys::api_key(Some(key("a")), Some(key("b"))).unwrap(),

@@ -32,6 +32,7 @@ mod replay;
 mod set;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod state;
 #[cfg(feature = "vault")]
 pub mod vault;
 
@@ -41,10 +42,13 @@ pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, W
 pub use limiter::{Limiter, Quota, Standing};
 pub use memory::MemoryStore;
 pub use outstanding::{Outstanding, Spent, TooMany};
-pub use peer::{Credential, Keys, KeysError, Listing, NewKeys, NewPeer, Peer, PinError, Trust};
+pub use peer::{
+    Credential, Cs1Options, Keys, KeysError, Listing, NewKeys, NewPeer, OptionsError, Peer, PinError, Trust,
+};
 pub use random::random;
 pub use replay::{ClaimError, ReplayLog};
 pub use set::PeerSet;
+pub use state::{Kept, State, StateStore};
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{CredentialId, ServiceName};

@@ -174,7 +174,9 @@ impl Keys {
     /// The keyed hash of the API key that the peer presents to us.
     pub(crate) fn presented(&self, lookup: &LookupKey) -> Option<LookupHash> {
         match self {
-            Self::SharedSecret { their_key, .. } => Some(lookup.hash(their_key.expose())),
+            Self::Cs1 { their_key, .. } | Self::SharedSecret { their_key, .. } => {
+                Some(lookup.hash(their_key.expose()))
+            }
             Self::ApiKey { theirs, .. } => *theirs,
         }
     }
@@ -267,11 +269,9 @@ impl Peer {
     /// Nothing of an earlier credential may come back, but for the API keys of the one that is in use now: a
     /// stranger's code may be able to change its secret only.
     fn new_hashes(&self, keys: &Keys, lookup: &LookupKey) -> Result<Vec<LookupHash>, StoreError> {
-        let kept = match (self.credentials.last().map(|one| &one.keys), keys) {
-            (
-                Some(Keys::SharedSecret { our_key, their_key, .. }),
-                Keys::SharedSecret { our_key: our_next, their_key: their_next, .. },
-            ) => {
+        let now = self.credentials.last().and_then(|one| one.keys.public());
+        let kept = match (now, keys.public()) {
+            (Some((our_key, their_key)), Some((our_next, their_next))) => {
                 let pairs = [(our_key, our_next), (their_key, their_next)];
                 let same = pairs.into_iter().filter(|(now, next)| now == next);
                 same.map(|(key, _)| lookup.hash(key.expose())).collect()

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_protocol::UnixTime;
@@ -6,7 +7,7 @@ use countersign_protocol::lookup::LookupKey;
 use zeroize::Zeroizing;
 
 use crate::lifecycle::{Ending, Next, Use, Which};
-use crate::{Listing, NewPeer, Peer, PeerSet, PeerStore, StoreError, random};
+use crate::{Kept, Listing, NewPeer, Peer, PeerSet, PeerStore, StateStore, StoreError, random};
 
 /// Peers in memory: for tests, and for services that read their secrets elsewhere at every start.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct MemoryStore {
 struct State {
     set: PeerSet,
     version: u64,
+    kept: HashMap<crate::State, (UnixTime, Zeroizing<Vec<u8>>)>,
 }
 
 impl MemoryStore {
@@ -26,7 +28,8 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         let lookup = LookupKey::new(&Zeroizing::new(random()));
-        Self { state: Mutex::new(State { set: PeerSet::new(lookup.clone()), version: 0 }), lookup }
+        let set = PeerSet::new(lookup.clone());
+        Self { state: Mutex::new(State { set, version: 0, kept: HashMap::new() }), lookup }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -38,6 +41,23 @@ impl MemoryStore {
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl StateStore for MemoryStore {
+    fn keep(&self, state: crate::State, at: UnixTime, bytes: &[u8]) -> Result<(), StoreError> {
+        self.state().kept.insert(state, (at, Zeroizing::new(bytes.to_vec())));
+        Ok(())
+    }
+
+    fn kept(&self, state: crate::State) -> Result<Option<Kept>, StoreError> {
+        let kept = self.state().kept.get(&state).cloned();
+        Ok(kept.map(|(at, bytes)| Kept { at, bytes }))
+    }
+
+    fn forget(&self, state: crate::State) -> Result<(), StoreError> {
+        self.state().kept.remove(&state);
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{Keys, KeysError, NewKeys, Peer};
 impl NewKeys {
     /// Fresh random keys in the place of the peer's present ones (or, if all have ended, of its last ones): one
     /// secret or two as there are now, and keys for the same directions. With `keep_api_keys`, those of
-    /// `shared-secret` stay if there are any, and the secret alone is new.
+    /// `cs1` and `shared-secret` stay if there are any, and the secret alone is new.
     ///
     /// # Errors
     /// [`KeysError`], if a key that stays is none that may be used.
@@ -25,13 +25,14 @@ impl NewKeys {
                 let (ours, theirs) = peer.directions();
                 Self::api_key(ours.then(key), theirs.then(key))
             }
-            _ => {
-                let (our_key, their_key) = match now {
-                    Some(Keys::SharedSecret { our_key, their_key, .. }) if keep_api_keys => {
-                        (our_key.clone(), their_key.clone())
-                    }
+            profile => {
+                let (our_key, their_key) = match now.and_then(Keys::public) {
+                    Some((our_key, their_key)) if keep_api_keys => (our_key.clone(), their_key.clone()),
                     _ => (key(), key()),
                 };
+                if profile == Profile::Cs1 {
+                    return Self::cs1(our_key, their_key, secret());
+                }
                 let one_each = match now {
                     Some(Keys::SharedSecret { our_secret, their_secret, .. }) => {
                         !equal(our_secret.expose(), their_secret.expose())
@@ -50,6 +51,9 @@ impl NewKeys {
     #[must_use]
     pub fn exchanged(self) -> Self {
         Self(match self.0 {
+            Form::Cs1 { our_key, their_key, secret } => {
+                Form::Cs1 { our_key: their_key, their_key: our_key, secret }
+            }
             Form::SharedSecret { our_key, their_key, our_secret, their_secret } => Form::SharedSecret {
                 our_key: their_key,
                 their_key: our_key,
@@ -64,9 +68,10 @@ impl NewKeys {
     #[must_use]
     pub fn keep_api_keys_of(&self, peer: &Peer) -> bool {
         match (&self.0, peer.api_keys()) {
-            (Form::SharedSecret { our_key, their_key, .. }, Some((ours, theirs))) => {
-                our_key == ours && their_key == theirs
-            }
+            (
+                Form::Cs1 { our_key, their_key, .. } | Form::SharedSecret { our_key, their_key, .. },
+                Some((ours, theirs)),
+            ) => our_key == ours && their_key == theirs,
             _ => false,
         }
     }
@@ -75,7 +80,7 @@ impl NewKeys {
     #[must_use]
     pub const fn directions(&self) -> (bool, bool) {
         match &self.0 {
-            Form::SharedSecret { .. } => (true, true),
+            Form::Cs1 { .. } | Form::SharedSecret { .. } => (true, true),
             Form::ApiKey { ours, theirs } => (ours.is_some(), theirs.is_some()),
         }
     }
@@ -99,10 +104,7 @@ impl Peer {
     /// Our API key and theirs in its newest credential, where they are no secrets.
     #[must_use]
     pub fn api_keys(&self) -> Option<(&ApiKey, &ApiKey)> {
-        match self.credentials.last().map(|credential| &credential.keys) {
-            Some(Keys::SharedSecret { our_key, their_key, .. }) => Some((our_key, their_key)),
-            _ => None,
-        }
+        self.credentials.last().and_then(|credential| credential.keys.public())
     }
 
     /// The fingerprint of the newest credential that both sides had, whether or not that has ended: of those that have,

@@ -1,6 +1,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::Binding;
 use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::identity::{ApiKey, CredentialId, FormError, Profile, ServiceName};
 use countersign_protocol::lookup::{LookupHash, LookupKey};
@@ -23,6 +24,8 @@ pub struct Peer {
     pub trust: Trust,
     /// Whether we go on with a server that does not prove itself (danger).
     pub danger_unproven_server: bool,
+    /// What is agreed for the profile `cs1`; the default for others.
+    pub cs1: Cs1Options,
     /// When it was added.
     pub created: UnixTime,
     /// How old a credential may get before it is to be rotated, in seconds; `None` for no schedule. Default:
@@ -32,6 +35,22 @@ pub struct Peer {
     pub credentials: Vec<Credential>,
     /// What is left of those that have, by number.
     pub ended: Vec<Ended>,
+}
+
+/// What two operators agree on beside the keys of a peer under `cs1`. Never negotiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cs1Options {
+    /// What handshakes and messages are bound to: the same on both sides (CS-31). Default: nothing.
+    pub binding: Binding,
+    /// Whether requests of this peer are taken that are signed without a handshake, and so without forward secrecy
+    /// (CS-40). Not together with a binding. Default: no.
+    pub danger_direct: bool,
+}
+
+impl Default for Cs1Options {
+    fn default() -> Self {
+        Self { binding: Binding::None, danger_direct: false }
+    }
 }
 
 /// All peers of a store, as far as they can be read.
@@ -126,6 +145,15 @@ impl Credential {
 /// The keys of a credential as a store keeps them.
 #[derive(Clone, Debug)]
 pub enum Keys {
+    /// Countersign protocol 1: one secret for both directions (CS-2).
+    Cs1 {
+        /// What we present to the peer, as C when we call it and as S when it calls us.
+        our_key: ApiKey,
+        /// What the peer presents to us.
+        their_key: ApiKey,
+        /// What both sides prove that they hold.
+        secret: SharedSecret,
+    },
     /// Guide 1.
     SharedSecret {
         /// What we present to the peer.
@@ -147,9 +175,25 @@ pub enum Keys {
 }
 
 impl Keys {
+    /// Our API key and theirs, under the profiles where they are no secrets.
+    #[must_use]
+    pub const fn public(&self) -> Option<(&ApiKey, &ApiKey)> {
+        match self {
+            Self::Cs1 { our_key, their_key, .. } | Self::SharedSecret { our_key, their_key, .. } => {
+                Some((our_key, their_key))
+            }
+            Self::ApiKey { .. } => None,
+        }
+    }
+
     /// The hashes of every key and secret in them, each once: none may be in use with another peer.
     pub(crate) fn hashes(&self, lookup: &LookupKey) -> Vec<LookupHash> {
         let mut hashes: Vec<LookupHash> = match self {
+            Self::Cs1 { our_key, their_key, secret } => {
+                [our_key.expose(), their_key.expose(), secret.expose()]
+                    .map(|value| lookup.hash(value))
+                    .to_vec()
+            }
             Self::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                 [our_key.expose(), their_key.expose(), our_secret.expose(), their_secret.expose()]
                     .map(|value| lookup.hash(value))
@@ -177,16 +221,19 @@ pub struct NewPeer {
     pub trust: Trust,
     /// Whether we go on with a server that does not prove itself (danger).
     pub danger_unproven_server: bool,
+    /// What is agreed for the profile `cs1`; the default for others.
+    pub cs1: Cs1Options,
     /// Its first credential.
     pub keys: NewKeys,
 }
 
-/// Checked keys for a new credential. The two constructors are the only way to make one.
+/// Checked keys for a new credential. The three constructors are the only way to make one.
 #[derive(Clone, Debug)]
 pub struct NewKeys(pub(crate) Form);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Form {
+    Cs1 { our_key: ApiKey, their_key: ApiKey, secret: SharedSecret },
     SharedSecret { our_key: ApiKey, their_key: ApiKey, our_secret: SharedSecret, their_secret: SharedSecret },
     ApiKey { ours: Option<ApiKey>, theirs: Option<ApiKey> },
 }
@@ -220,6 +267,15 @@ pub(crate) mod subtle_compare {
 }
 
 impl NewKeys {
+    /// Keys for the profile `cs1`.
+    ///
+    /// # Errors
+    /// [`KeysError::SameKey`], [`KeysError::Example`], [`KeysError::SecretIsKey`].
+    pub fn cs1(our_key: ApiKey, their_key: ApiKey, secret: SharedSecret) -> Result<Self, KeysError> {
+        check_pair(&our_key, &their_key, &[&secret])?;
+        Ok(Self(Form::Cs1 { our_key, their_key, secret }))
+    }
+
     /// Keys for the profile `shared-secret`. One secret for the pair: give it twice.
     ///
     /// # Errors
@@ -230,17 +286,7 @@ impl NewKeys {
         our_secret: SharedSecret,
         their_secret: SharedSecret,
     ) -> Result<Self, KeysError> {
-        if our_key == their_key {
-            return Err(KeysError::SameKey);
-        }
-        for key in [&our_key, &their_key] {
-            key.check_not_example().map_err(KeysError::Example)?;
-        }
-        for key in [&our_key, &their_key] {
-            if equal(key.expose(), our_secret.expose()) || equal(key.expose(), their_secret.expose()) {
-                return Err(KeysError::SecretIsKey);
-            }
-        }
+        check_pair(&our_key, &their_key, &[&our_secret, &their_secret])?;
         Ok(Self(Form::SharedSecret { our_key, their_key, our_secret, their_secret }))
     }
 
@@ -265,6 +311,7 @@ impl NewKeys {
     #[must_use]
     pub const fn profile(&self) -> Profile {
         match self.0 {
+            Form::Cs1 { .. } => Profile::Cs1,
             Form::SharedSecret { .. } => Profile::SharedSecret,
             Form::ApiKey { .. } => Profile::ApiKey,
         }
@@ -275,6 +322,10 @@ impl NewKeys {
     pub fn fingerprint(&self) -> Fingerprint {
         let profile = self.profile().as_str();
         match &self.0 {
+            Form::Cs1 { our_key, their_key, secret } => Fingerprint::of(
+                profile,
+                &[(our_key.expose(), secret.expose()), (their_key.expose(), secret.expose())],
+            ),
             Form::SharedSecret { our_key, their_key, our_secret, their_secret } => Fingerprint::of(
                 profile,
                 &[(our_key.expose(), our_secret.expose()), (their_key.expose(), their_secret.expose())],
@@ -289,6 +340,7 @@ impl NewKeys {
 
     pub(crate) fn into_keys(self, lookup: &LookupKey) -> Keys {
         match self.0 {
+            Form::Cs1 { our_key, their_key, secret } => Keys::Cs1 { our_key, their_key, secret },
             Form::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                 Keys::SharedSecret { our_key, their_key, our_secret, their_secret }
             }
@@ -299,9 +351,63 @@ impl NewKeys {
     }
 }
 
+/// Two public keys and the secrets behind them.
+fn check_pair(our_key: &ApiKey, their_key: &ApiKey, secrets: &[&SharedSecret]) -> Result<(), KeysError> {
+    if our_key == their_key {
+        return Err(KeysError::SameKey);
+    }
+    for key in [our_key, their_key] {
+        key.check_not_example().map_err(KeysError::Example)?;
+    }
+    for key in [our_key, their_key] {
+        if secrets.iter().any(|secret| equal(key.expose(), secret.expose())) {
+            return Err(KeysError::SecretIsKey);
+        }
+    }
+    Ok(())
+}
+
+/// Options that do not go together, or not with the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// A binding, or requests without a handshake, under another profile.
+    #[error("a binding and requests without a handshake belong to the profile cs1")]
+    NotCs1,
+    /// Requests without a handshake cannot be bound to a connection (CS-40).
+    #[error("requests without a handshake cannot be bound to a TLS connection: have one or the other")]
+    DirectAndBound,
+    /// Under `cs1` a server always proves itself.
+    #[error("under the profile cs1 the server always proves itself: there is nothing to go without")]
+    AlwaysProven,
+}
+
+impl Cs1Options {
+    /// Whether a peer of this profile can have these options, and go on with a server that does not prove itself.
+    ///
+    /// # Errors
+    /// See [`OptionsError`].
+    pub fn check(self, profile: Profile, danger_unproven_server: bool) -> Result<(), OptionsError> {
+        match profile {
+            Profile::Cs1 if danger_unproven_server => Err(OptionsError::AlwaysProven),
+            Profile::Cs1 if self.danger_direct && self.binding != Binding::None => {
+                Err(OptionsError::DirectAndBound)
+            }
+            Profile::Cs1 => Ok(()),
+            _ if self == Self::default() => Ok(()),
+            _ => Err(OptionsError::NotCs1),
+        }
+    }
+}
+
 impl NewPeer {
     /// The peer with its first credential, and the hashes that must be free.
-    pub(crate) fn into_peer(self, lookup: &LookupKey, now: UnixTime) -> (Peer, Vec<LookupHash>) {
+    pub(crate) fn into_peer(
+        self,
+        lookup: &LookupKey,
+        now: UnixTime,
+    ) -> Result<(Peer, Vec<LookupHash>), OptionsError> {
+        self.cs1.check(self.keys.profile(), self.danger_unproven_server)?;
         let fingerprint = self.keys.fingerprint();
         let profile = self.keys.profile();
         let keys = self.keys.into_keys(lookup);
@@ -313,11 +419,12 @@ impl NewPeer {
             url: self.url,
             trust: self.trust,
             danger_unproven_server: self.danger_unproven_server,
+            cs1: self.cs1,
             created: now,
             rotate_every: Some(DEFAULT_ROTATE_EVERY),
             credentials: vec![credential],
             ended: Vec::new(),
         };
-        (peer, hashes)
+        Ok((peer, hashes))
     }
 }

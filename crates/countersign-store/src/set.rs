@@ -41,7 +41,7 @@ impl PeerSet {
     /// # Errors
     /// [`StoreError::NameTaken`]; [`StoreError::KeyTaken`] if any key or secret of it is in use with another peer.
     pub fn add(&mut self, peer: NewPeer, now: UnixTime) -> Result<Peer, StoreError> {
-        let (peer, _) = peer.into_peer(&self.lookup, now);
+        let (peer, _) = peer.into_peer(&self.lookup, now)?;
         self.insert(peer.clone())?;
         Ok(peer)
     }
@@ -195,6 +195,7 @@ mod tests {
             url: None,
             trust: Trust::System,
             danger_unproven_server: false,
+            cs1: Default::default(),
             keys: NewKeys::api_key(None, Some(key(3))).unwrap(),
         };
         set.add(inbound, NOW).unwrap();

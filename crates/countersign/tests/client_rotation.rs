@@ -39,6 +39,7 @@ impl Side {
             url: Some(url.to_owned()),
             trust: Trust::System,
             danger_unproven_server: danger,
+            cs1: Default::default(),
             keys: pair_of(keys),
         };
         store.add(peer, LONG_AGO).unwrap();

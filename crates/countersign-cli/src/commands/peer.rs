@@ -75,6 +75,7 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
         url,
         trust,
         danger_unproven_server: args.danger_unproven_server,
+        cs1: Default::default(),
         keys,
     };
     let peer = store.add(peer, show::now())?;

@@ -86,6 +86,19 @@ impl TicketKeys {
         self.0.erase_previous(now, u64::from(MAX_TICKET_LIFETIME));
     }
 
+    /// The keys as bytes, to be kept sealed, so that tickets outlive a restart (CS-42). Whoever has them can compute the
+    /// session keys of the tickets.
+    #[must_use]
+    pub fn export(&self) -> Zeroizing<Vec<u8>> {
+        self.0.export()
+    }
+
+    /// The reverse of [`TicketKeys::export`]; `None` if it is not that.
+    #[must_use]
+    pub fn import(service: ServiceName, bytes: &[u8]) -> Option<Self> {
+        SealingKeys::import(PURPOSE, service, bytes).map(Self)
+    }
+
     /// Seals under the current key.
     #[must_use]
     pub fn seal(&self, claims: &Claims, nonce: [u8; NONCE_LEN]) -> Zeroizing<String> {

@@ -1,11 +1,12 @@
-//! Sealed copies of what is kept elsewhere, for an outage there: the table `aside`.
+//! Sealed copies of what is kept elsewhere, for an outage there, and what a server keeps for its next start: the table
+//! `aside`.
 
 use countersign_protocol::{UnixTime, lp};
 use rusqlite::{OptionalExtension as _, params};
 use zeroize::Zeroizing;
 
 use super::SqliteStore;
-use crate::{StoreError, random};
+use crate::{Kept, State, StateStore, StoreError, random};
 
 /// A copy.
 pub(crate) struct Aside {
@@ -49,6 +50,7 @@ impl SqliteStore {
     }
 
     /// The names that begin like this.
+    #[cfg(feature = "vault")]
     pub(crate) fn aside_names(&self, beginning: &str) -> Result<Vec<String>, StoreError> {
         let connection = self.lock()?;
         let mut statement =
@@ -61,6 +63,23 @@ impl SqliteStore {
     pub(crate) fn drop_aside(&self, name: &str) -> Result<(), StoreError> {
         self.lock()?.execute("DELETE FROM aside WHERE name = ?1", params![name])?;
         Ok(())
+    }
+}
+
+impl StateStore for SqliteStore {
+    fn keep(&self, state: State, at: UnixTime, bytes: &[u8]) -> Result<(), StoreError> {
+        self.put_aside(state.as_str(), &[], at, bytes)
+    }
+
+    fn kept(&self, state: State) -> Result<Option<Kept>, StoreError> {
+        let Some(Aside { kept, plaintext: Some(bytes) }) = self.aside(state.as_str(), &[])? else {
+            return Ok(None);
+        };
+        Ok(Some(Kept { at: kept, bytes }))
+    }
+
+    fn forget(&self, state: State) -> Result<(), StoreError> {
+        self.drop_aside(state.as_str())
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
 
 use super::SqliteStore;
-use crate::StoreError;
 use crate::file::Unfinished;
+use crate::{State, StoreError};
 
 impl SqliteStore {
-    /// The bytes of a store file that holds what this one holds now, and nothing that was removed from it. What is
+    /// The bytes of a store file that holds what this one holds now, and nothing that was removed from it, but for what
+    /// a server keeps for its own next start. What is
     /// sealed stays sealed under the same keys. `beside` says where room is made for it meanwhile.
     ///
     /// # Errors
@@ -25,6 +26,14 @@ impl SqliteStore {
         let connection = self.lock()?;
         connection.execute("VACUUM INTO ?1", params![target])?;
         drop(connection);
+        // Of no use to another process, and what is in a copy is not gone when it is gone here (CS-20).
+        let copy = Connection::open(unfinished.path())?;
+        copy.pragma_update(None, "journal_mode", "DELETE")?;
+        copy.pragma_update(None, "secure_delete", true)?;
+        for state in [State::TicketKeys, State::ReplayLog] {
+            copy.execute("DELETE FROM aside WHERE name = ?1", params![state.as_str()])?;
+        }
+        drop(copy);
         Ok(Zeroizing::new(std::fs::read(unfinished.path()).map_err(failed)?))
     }
 }

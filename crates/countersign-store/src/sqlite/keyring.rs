@@ -38,8 +38,7 @@ impl Slot {
 pub(super) struct Keyring {
     /// Seals credentials.
     pub(super) data: AeadKey,
-    /// Seals copies of what is kept elsewhere.
-    #[cfg(feature = "vault")]
+    /// Seals copies of what is kept elsewhere, and what a server keeps for its next start.
     pub(super) aside: AeadKey,
     /// Hashes API keys and secrets.
     pub(super) lookup: LookupKey,
@@ -69,7 +68,6 @@ impl Keyring {
         let data = key(DATA)?;
         Ok(Self {
             data: AeadKey::derive(&data, "credential"),
-            #[cfg(feature = "vault")]
             aside: AeadKey::derive(&data, "aside"),
             lookup: LookupKey::new(&key(LOOKUP)?),
         })

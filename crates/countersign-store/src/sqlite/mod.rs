@@ -1,7 +1,6 @@
 //! The embedded store: one SQLite file (WAL), secrets sealed with AES-256-GCM-SIV under a random data key that
 //! the master key wraps. What is not secret stays readable with `sqlite3`.
 
-#[cfg(feature = "vault")]
 mod aside;
 mod copy;
 mod elsewhere;
@@ -30,7 +29,6 @@ use crate::file::Unfinished;
 use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::master::MasterKey;
 use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
-#[cfg(feature = "vault")]
 pub(crate) use aside::Aside;
 pub use heads::{AuditHead, AuditHeads};
 pub use inspect::{Inspection, inspect};
@@ -260,7 +258,7 @@ fn take(connection: &Connection, peer: &ServiceName, hashes: &[LookupHash]) -> R
 
 impl PeerStore for SqliteStore {
     fn add(&self, peer: NewPeer, now: UnixTime) -> Result<Peer, StoreError> {
-        let (peer, hashes) = peer.into_peer(&self.keyring.lookup, now);
+        let (peer, hashes) = peer.into_peer(&self.keyring.lookup, now)?;
         let mut connection = self.lock()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if row::exists(&transaction, &peer.name)? {

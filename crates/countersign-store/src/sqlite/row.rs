@@ -4,6 +4,7 @@
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::aead::AeadKey;
+use countersign_protocol::cs1::Binding;
 use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::identity::{Profile, ServiceName};
 use countersign_protocol::lookup::LookupHash;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::lifecycle::{Ended, Ending, Overlap};
-use crate::{Credential, Keys, Listing, Peer, StoreError, Trust, random};
+use crate::{Credential, Cs1Options, Keys, Listing, Peer, StoreError, Trust, random};
 
 /// The plaintext of `credential.sealed`.
 #[derive(Serialize, Deserialize)]
@@ -26,6 +27,11 @@ struct Sealed {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum SealedKeys {
+    Cs1 {
+        our_key: Zeroizing<String>,
+        their_key: Zeroizing<String>,
+        secret: Zeroizing<String>,
+    },
     SharedSecret {
         our_key: Zeroizing<String>,
         their_key: Zeroizing<String>,
@@ -45,8 +51,9 @@ pub(super) fn exists(connection: &Connection, name: &ServiceName) -> Result<bool
 
 pub(super) fn insert(connection: &Connection, data: &AeadKey, peer: &Peer) -> Result<(), StoreError> {
     connection.execute(
-        "INSERT INTO peer (name, profile, url, trust, danger_unproven_server, created, rotate_every)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO peer (name, profile, url, trust, danger_unproven_server, created, rotate_every, binding,
+                           danger_direct)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             peer.name.as_str(),
             peer.profile.as_str(),
@@ -55,6 +62,8 @@ pub(super) fn insert(connection: &Connection, data: &AeadKey, peer: &Peer) -> Re
             peer.danger_unproven_server,
             seconds(peer.created),
             peer.rotate_every.map(|every| seconds(UnixTime(every))),
+            peer.cs1.binding.as_str(),
+            peer.cs1.danger_direct,
         ],
     )?;
     insert_credentials(connection, data, peer)
@@ -143,7 +152,8 @@ pub(super) fn read(
     let only = only.map(ServiceName::as_str);
     let read: Vec<Result<Peer, StoreError>> = connection
         .prepare_cached(
-            "SELECT name, profile, url, trust, danger_unproven_server, created, rotate_every
+            "SELECT name, profile, url, trust, danger_unproven_server, created, rotate_every, binding,
+                    danger_direct
              FROM peer WHERE ?1 IS NULL OR name = ?1 ORDER BY name",
         )?
         .query_and_then(params![only], |row| Ok(read_peer(row)))?
@@ -208,12 +218,18 @@ fn read_peer(row: &Row<'_>) -> Result<Peer, StoreError> {
     if url.as_deref() == Some("") {
         return Err(damaged());
     }
+    let binding: String = row.get(7).map_err(|_| damaged())?;
+    let cs1 = Cs1Options {
+        binding: Binding::parse(&binding).ok_or_else(damaged)?,
+        danger_direct: row.get(8).map_err(|_| damaged())?,
+    };
     Ok(Peer {
         name: name.parse().map_err(|_| damaged())?,
         profile: profile.parse().map_err(|_| damaged())?,
         url,
         trust,
         danger_unproven_server: row.get(4).map_err(|_| damaged())?,
+        cs1,
         created: time(row.get(5).map_err(|_| damaged())?),
         rotate_every: optional_time(row, 6).map_err(|_| damaged())?.map(|every| every.0),
         credentials: Vec::new(),
@@ -238,6 +254,11 @@ fn read_credential(row: &Row<'_>, data: &AeadKey, peer: &Peer) -> Result<Credent
     let opened = data.open(&place(peer, &beside), &sealed).map_err(|_| damaged())?;
     let sealed: Sealed = serde_json::from_slice(&opened).map_err(|_| damaged())?;
     let keys = match (sealed.keys, peer.profile) {
+        (SealedKeys::Cs1 { our_key, their_key, secret }, Profile::Cs1) => Keys::Cs1 {
+            our_key: our_key.parse().map_err(|_| damaged())?,
+            their_key: their_key.parse().map_err(|_| damaged())?,
+            secret: secret.parse().map_err(|_| damaged())?,
+        },
         (
             SealedKeys::SharedSecret { our_key, their_key, our_secret, their_secret },
             Profile::SharedSecret,
@@ -292,6 +313,11 @@ fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<UnixTi
 fn seal(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let copy = |text: &str| Zeroizing::new(text.to_owned());
     let keys = match &credential.keys {
+        Keys::Cs1 { our_key, their_key, secret } => SealedKeys::Cs1 {
+            our_key: copy(our_key.expose()),
+            their_key: copy(their_key.expose()),
+            secret: copy(secret.expose()),
+        },
         Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => SealedKeys::SharedSecret {
             our_key: copy(our_key.expose()),
             their_key: copy(their_key.expose()),
@@ -325,8 +351,8 @@ impl<'a> Beside<'a> {
     }
 }
 
-/// What a credential is sealed to: the peer, and how long it is good. A credential without a successor is sealed as
-/// the first version did it.
+/// What a credential is sealed to: the peer, how long it is good, and what is agreed for `cs1`. A credential without a
+/// successor and without such options is sealed as the first version did it.
 fn place(peer: &Peer, beside: &Beside<'_>) -> Vec<u8> {
     let mut times = Vec::new();
     if let Some(overlap) = beside.overlap {
@@ -356,6 +382,10 @@ fn place(peer: &Peer, beside: &Beside<'_>) -> Vec<u8> {
     ];
     if !times.is_empty() {
         fields.push(&times);
+    }
+    let direct = [u8::from(peer.cs1.danger_direct)];
+    if peer.cs1 != Cs1Options::default() {
+        fields.extend([b"cs1".as_slice(), peer.cs1.binding.as_str().as_bytes(), &direct]);
     }
     lp(&fields)
 }

@@ -5,7 +5,7 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::StoreError;
 
-const STEPS: &[M<'static>] = &[M::up(PEERS), M::up(LIFECYCLE), M::up(AUDIT), M::up(ELSEWHERE)];
+const STEPS: &[M<'static>] = &[M::up(PEERS), M::up(LIFECYCLE), M::up(AUDIT), M::up(ELSEWHERE), M::up(CS1)];
 
 const PEERS: &str = "CREATE TABLE keyring (
          purpose TEXT PRIMARY KEY,  -- data, lookup, audit
@@ -99,6 +99,11 @@ const ELSEWHERE: &str = "
          kept INTEGER NOT NULL,     -- when it was current
          sealed BLOB NOT NULL
      ) STRICT, WITHOUT ROWID;";
+
+// Sealed with the credentials.
+const CS1: &str = "
+     ALTER TABLE peer ADD COLUMN binding TEXT NOT NULL DEFAULT 'none';  -- none, tls-exporter
+     ALTER TABLE peer ADD COLUMN danger_direct INTEGER NOT NULL DEFAULT 0;";
 
 pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)

@@ -193,6 +193,7 @@ mod tests {
             url: None,
             trust: Trust::System,
             danger_unproven_server: true,
+            cs1: Default::default(),
             keys: NewKeys::api_key(Some(key(5)), Some(key(6))).unwrap(),
         };
         document.set.add(inbound, NOW).unwrap();

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::Binding;
 use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::identity::Profile;
 use countersign_protocol::lookup::LookupHash;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::lifecycle::{Ended, Ending, Overlap};
-use crate::{Credential, Keys, NewKeys, Peer, Trust};
+use crate::{Credential, Cs1Options, Keys, NewKeys, Peer, Trust};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -20,10 +21,31 @@ pub(super) struct PeerForm {
     url: Option<String>,
     trust: String,
     danger_unproven_server: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cs1: Option<Cs1Form>,
     created: u64,
     rotate_every: Option<u64>,
     credentials: Vec<CredentialForm>,
     ended: Vec<EndedForm>,
+}
+
+/// What differs from the default.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Cs1Form {
+    binding: String,
+    danger_direct: bool,
+}
+
+impl Cs1Form {
+    fn of(options: Cs1Options) -> Option<Self> {
+        let binding = options.binding.as_str().to_owned();
+        (options != Cs1Options::default()).then_some(Self { binding, danger_direct: options.danger_direct })
+    }
+
+    fn read(&self) -> Option<Cs1Options> {
+        Some(Cs1Options { binding: Binding::parse(&self.binding)?, danger_direct: self.danger_direct })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +65,11 @@ struct CredentialForm {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum KeysForm {
+    Cs1 {
+        our_key: Zeroizing<String>,
+        their_key: Zeroizing<String>,
+        secret: Zeroizing<String>,
+    },
     SharedSecret {
         our_key: Zeroizing<String>,
         their_key: Zeroizing<String>,
@@ -87,6 +114,7 @@ impl PeerForm {
                 Trust::Ca(pem) => pem.clone(),
             },
             danger_unproven_server: peer.danger_unproven_server,
+            cs1: Cs1Form::of(peer.cs1),
             created: peer.created.0,
             rotate_every: peer.rotate_every,
             credentials: peer.credentials.iter().map(CredentialForm::of).collect(),
@@ -117,8 +145,11 @@ impl PeerForm {
             (_, Some(pin)) => Trust::parse_pin(pin).ok()?,
             _ => Trust::Ca(self.trust),
         };
+        let cs1 = self.cs1.map_or(Some(Cs1Options::default()), |options| options.read())?;
+        cs1.check(profile, self.danger_unproven_server).ok()?;
         Some(Peer {
             name: name.parse().ok()?,
+            cs1,
             profile,
             url: self.url,
             trust,
@@ -135,6 +166,11 @@ impl CredentialForm {
     fn of(credential: &Credential) -> Self {
         let copy = |text: &str| Zeroizing::new(text.to_owned());
         let keys = match &credential.keys {
+            Keys::Cs1 { our_key, their_key, secret } => KeysForm::Cs1 {
+                our_key: copy(our_key.expose()),
+                their_key: copy(their_key.expose()),
+                secret: copy(secret.expose()),
+            },
             Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => KeysForm::SharedSecret {
                 our_key: copy(our_key.expose()),
                 their_key: copy(their_key.expose()),
@@ -164,6 +200,14 @@ impl CredentialForm {
     fn read(self, profile: Profile) -> Option<Credential> {
         let fingerprint = Fingerprint::from_stored(self.fingerprint);
         let keys = match (self.keys, profile) {
+            (KeysForm::Cs1 { our_key, their_key, secret }, Profile::Cs1) => {
+                let (our_key, their_key) = (our_key.parse().ok()?, their_key.parse().ok()?);
+                let keys = Keys::Cs1 { our_key, their_key, secret: secret.parse().ok()? };
+                if checked(&keys)?.fingerprint() != fingerprint {
+                    return None;
+                }
+                keys
+            }
             (
                 KeysForm::SharedSecret { our_key, their_key, our_secret, their_secret },
                 Profile::SharedSecret,
@@ -236,10 +280,16 @@ impl EndedForm {
     }
 }
 
-/// Keys of guide 1 as if they were new: `None` if they would not be taken.
+/// Keys of a pair with a secret as if they were new: `None` if they would not be taken.
 fn checked(keys: &Keys) -> Option<NewKeys> {
-    let Keys::SharedSecret { our_key, their_key, our_secret, their_secret } = keys else { return None };
-    NewKeys::shared_secret(our_key.clone(), their_key.clone(), our_secret.clone(), their_secret.clone()).ok()
+    let new = match keys.clone() {
+        Keys::Cs1 { our_key, their_key, secret } => NewKeys::cs1(our_key, their_key, secret),
+        Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
+            NewKeys::shared_secret(our_key, their_key, our_secret, their_secret)
+        }
+        Keys::ApiKey { .. } => return None,
+    };
+    new.ok()
 }
 
 fn hash_text(hash: &LookupHash) -> String {

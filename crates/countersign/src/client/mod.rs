@@ -26,7 +26,7 @@
 //! # type Failure = Box<dyn std::error::Error>;
 //! fn peer(name: &str, url: Option<String>, keys: NewKeys) -> Result<NewPeer, Failure> {
 //!     let trust = Trust::System; // or Trust::Pin(…), Trust::Ca(…): for https:// URLs
-//!     Ok(NewPeer { name: name.parse()?, url, trust, danger_unproven_server: false, keys })
+//!     Ok(NewPeer { name: name.parse()?, url, trust, danger_unproven_server: false, cs1: Default::default(), keys })
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]

@@ -43,7 +43,7 @@
 //!         name: "billing".parse()?,
 //!         url: None,
 //!         trust: Trust::System,
-//!         danger_unproven_server: false,
+//!         danger_unproven_server: false, cs1: Default::default(),
 //!         keys: NewKeys::shared_secret(our_key, their_key.clone(), secret.clone(), secret.clone())?,
 //!     },
 //!     UnixTime(1_700_000_000),

@@ -68,8 +68,14 @@ impl Keys {
 
 fn peer(url: &str, keys: NewKeys, danger_unproven_server: bool) -> Peer {
     let name = "orders".parse().unwrap();
-    let peer =
-        NewPeer { name, url: Some(url.to_owned()), trust: Trust::System, danger_unproven_server, keys };
+    let peer = NewPeer {
+        name,
+        url: Some(url.to_owned()),
+        trust: Trust::System,
+        danger_unproven_server,
+        cs1: Default::default(),
+        keys,
+    };
     MemoryStore::new().add(peer, UnixTime(1)).unwrap()
 }
 
@@ -122,8 +128,14 @@ impl Orders {
     async fn with(keys: Keys, own: NewKeys, set: impl FnOnce(Builder) -> Builder) -> Self {
         let store = Arc::new(MemoryStore::new());
         let name = "billing".parse().unwrap();
-        let peer =
-            NewPeer { name, url: None, trust: Trust::System, danger_unproven_server: false, keys: own };
+        let peer = NewPeer {
+            name,
+            url: None,
+            trust: Trust::System,
+            danger_unproven_server: false,
+            cs1: Default::default(),
+            keys: own,
+        };
         store.add(peer, UnixTime(1)).unwrap();
         let sink = Arc::new(MemorySink::default());
         let builder = Authenticator::builder("orders".parse().unwrap(), store.clone()).audit(sink.clone());

@@ -75,6 +75,7 @@ pub(crate) fn new_peer(name: &str, keys: NewKeys) -> NewPeer {
         url: None,
         trust: Trust::System,
         danger_unproven_server: false,
+        cs1: Default::default(),
         keys,
     }
 }

@@ -68,6 +68,7 @@ impl Service {
             url: other.map(|other| other.url.clone()),
             trust: other.map_or(Trust::System, |other| other.trust.clone()),
             danger_unproven_server: false,
+            cs1: Default::default(),
             keys,
         };
         let peer = self.store.add(peer, show::now())?;

@@ -35,6 +35,7 @@ pub(super) fn exchange(stage: &Stage, report: &mut Report) -> Result<(), Failure
             url: None,
             trust: countersign::Trust::System,
             danger_unproven_server: false,
+            cs1: Default::default(),
             keys: keys(&pair.billing_key, &countersign::ApiKey::generate(&countersign::store::random()))?,
         },
         crate::show::now(),

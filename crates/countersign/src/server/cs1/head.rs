@@ -1,0 +1,128 @@
+//! Judges a signed request by its head, in the order of CS-46: form, ticket, coverage, MAC, time, nonce. The content comes
+//! after that.
+
+use std::sync::Arc;
+
+use countersign_protocol::cs1::content::ContentRule;
+use countersign_protocol::cs1::request::{Claimed, Coverage, RequestParts};
+use countersign_protocol::mac::MacKey;
+use countersign_protocol::refusal::Refusal;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName};
+
+use super::{TlsExporter, burn, external};
+use crate::server::attempt::Attempt;
+use crate::server::authenticator::{Authenticator, Inner};
+use crate::server::snapshot::Identified;
+use crate::server::strip::remove_spelled;
+
+const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+
+/// Whether a request carries a message signature, and so is to be judged by it. With one of another label beside a guide's
+/// credentials it is the business of the service behind.
+pub(in crate::server) fn is_signed(headers: &HeaderMap, has_others: bool) -> bool {
+    let mut inputs = headers.get_all(SIGNATURE_INPUT).iter();
+    if has_others {
+        return inputs.any(|input| input.as_bytes().starts_with(b"cs="));
+    }
+    inputs.next().is_some() || headers.contains_key(SIGNATURE)
+}
+
+/// What a request was signed with and as what, kept for the signature of its response, which covers it (CS-33).
+#[derive(Debug)]
+pub(super) struct Signed {
+    method: String,
+    authority: String,
+    path: String,
+    query: Option<String>,
+    /// Its two signature fields.
+    fields: HeaderMap,
+}
+
+impl Signed {
+    pub(super) fn parts(&self) -> RequestParts<'_> {
+        RequestParts {
+            method: &self.method,
+            authority: &self.authority,
+            path: &self.path,
+            query: self.query.as_deref(),
+            fields: &self.fields,
+        }
+    }
+}
+
+/// A request whose head is right and whose nonce is burned.
+pub(super) struct Head {
+    pub(super) who: Arc<Identified>,
+    /// Signs the response.
+    pub(super) answer: MacKey,
+    pub(super) signed: Signed,
+    pub(super) content: ContentRule,
+    pub(super) coverage: Coverage,
+}
+
+/// Judges. `parts` has its cookies joined.
+pub(super) fn judge(
+    authenticator: &Authenticator,
+    attempt: &mut Attempt<'_>,
+    parts: &Parts,
+) -> Result<Head, Refusal> {
+    let inner = authenticator.inner();
+    let claimed = Claimed::read(&parts.headers)?.ok_or(Refusal::SignatureForm)?;
+    let (snapshot, now) = (inner.peers()?, inner.clock.now());
+    let claims = inner.cs1.tickets.open_ticket(claimed.ticket(), now)?;
+    attempt.with_claimed(&claims.credential);
+    let who = snapshot.live(&claims.uid, now).ok_or(Refusal::TokenOrphaned)?;
+    let exporter = parts.extensions.get::<TlsExporter>().map(|exporter| &exporter.0);
+    let keys = claims.keys_on(exporter)?;
+    let signed = target(inner, authenticator, parts)?;
+    let request = RequestParts { fields: &parts.headers, ..signed.parts() };
+    let unclaimed = claimed.verify(&MacKey::new(keys.client_to_server.as_slice()), &request, now)?;
+    let verified = unclaimed.claim(&keys.id, |id, until| {
+        burn(&inner.replays, id, until, now, Refusal::RequestReplayed)
+    })?;
+    let (content, coverage) = (*verified.content(), verified.coverage());
+    let mut signed = signed;
+    for name in [SIGNATURE_INPUT, SIGNATURE] {
+        if let Some(value) = parts.headers.get(&name) {
+            signed.fields.insert(name, value.clone());
+        }
+    }
+    let answer = MacKey::new(keys.server_to_client.as_slice());
+    Ok(Head { who: Arc::clone(who), answer, signed, content, coverage })
+}
+
+/// What was signed of the request line and the host (CS-28).
+fn target(inner: &Inner, authenticator: &Authenticator, parts: &Parts) -> Result<Signed, Refusal> {
+    let urls = inner.cs1.external.load();
+    let by_proxy = authenticator.host_by_proxy(parts);
+    let url = match &by_proxy {
+        Some(host) => external::named(&urls, host),
+        None => external::find(&urls, &parts.uri, &parts.headers),
+    };
+    let url = url.ok_or(Refusal::Misdirected)?;
+    let path = match (url.prefix(), parts.uri.path()) {
+        ("", path) => path.to_owned(),
+        (prefix, path) => format!("{prefix}{path}"),
+    };
+    Ok(Signed {
+        method: parts.method.as_str().to_owned(),
+        authority: url.authority().to_owned(),
+        path,
+        query: parts.uri.query().map(ToOwned::to_owned),
+        fields: HeaderMap::new(),
+    })
+}
+
+/// Takes out of a verified request what must not travel on: the signature, which is nobody else's business, and what would send
+/// the handler elsewhere than what was signed (CS-47).
+pub(super) fn clean(headers: &mut HeaderMap, coverage: &Coverage) {
+    headers.remove(SIGNATURE_INPUT);
+    headers.remove(SIGNATURE);
+    for name in ["x-original-url", "x-rewrite-url"] {
+        if !coverage.covers(&HeaderName::from_static(name)) {
+            remove_spelled(headers, |spelled| spelled == name);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The server's side of the profile `cs1` (`specs/cs1.md`): what it takes beside the guides' flows.
+//!
+//! | module | does |
+//! |---|---|
+//! | `external` | under which URLs we are reached |
+//! | `tickets` | the keys that seal tickets, and keeping them for the next start |
+//! | `handshake` | M1 to M4 on the two endpoints |
+//! | `head` | judges a signed request by its head |
+//! | `content` | holds a request's content until it is verified |
+//! | `respond` | signs what the handler answers |
+
+mod content;
+mod external;
+mod handshake;
+mod head;
+mod respond;
+mod tickets;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::{Exporter, Issuer};
+use countersign_protocol::identity::ServiceName;
+use countersign_protocol::refusal::Refusal;
+use countersign_protocol::shared_secret::Lifetime;
+use countersign_store::{ClaimError, ReplayLog, StateStore, StoreError, random};
+use zeroize::Zeroizing;
+
+pub use external::{ExternalUrl, ExternalUrlError};
+pub(super) use handshake::{accept, challenge};
+pub(super) use head::is_signed;
+pub(super) use respond::serve;
+pub(super) use tickets::Tickets;
+
+/// What the TLS connection of a request gives for binding (RFC 9266): a request extension, set by whoever accepts
+/// connections. Without it nobody can authenticate who is to be bound to TLS.
+#[derive(Clone, Debug)]
+pub struct TlsExporter(pub Exporter);
+
+/// What one process needs for `cs1`.
+pub(super) struct Cs1 {
+    pub(super) issuer: Issuer,
+    pub(super) tickets: Tickets,
+    pub(super) external: ArcSwap<Vec<ExternalUrl>>,
+    /// How many bytes of a message's content are held until they are verified.
+    pub(super) hold: usize,
+}
+
+/// How many bytes of content are held unless it is set otherwise (CS-37).
+pub(super) const HOLD: usize = 1 << 20;
+
+impl Cs1 {
+    pub(super) fn new(
+        service: &ServiceName,
+        lifetime: Lifetime,
+        external: Vec<ExternalUrl>,
+        hold: usize,
+        state: Option<Arc<dyn StateStore>>,
+        replays: &ReplayLog,
+        now: UnixTime,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            issuer: Issuer::new(&Zeroizing::new(random()), lifetime),
+            tickets: Tickets::open(service, state, replays, now)?,
+            external: ArcSwap::from_pointee(external),
+            hold,
+        })
+    }
+}
+
+/// Burns a nonce or a challenge; `used` is the refusal if somebody was faster.
+pub(super) fn burn(
+    replays: &ReplayLog,
+    id: u128,
+    expires: UnixTime,
+    now: UnixTime,
+    used: Refusal,
+) -> Result<(), Refusal> {
+    replays.claim(id, expires, now).map_err(|error| match error {
+        ClaimError::Used => used,
+        ClaimError::Full => Refusal::ReplayLogFull,
+        // Its time was over while it was judged.
+        ClaimError::Expired => match used {
+            Refusal::ChallengeUsed => Refusal::ChallengeExpired,
+            _ => Refusal::ClockSkew,
+        },
+    })
+}

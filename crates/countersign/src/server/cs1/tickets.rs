@@ -1,0 +1,121 @@
+//! The keys that seal tickets, and what is kept of them and of used nonces for the next start (CS-20, CS-42, CS-45).
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::ticket::{Claims, TicketKeys};
+use countersign_protocol::identity::ServiceName;
+use countersign_protocol::refusal::Refusal;
+use countersign_store::{ReplayLog, State, StateStore, StoreError, random};
+use zeroize::Zeroizing;
+
+/// How often it is written down that the keys are in use, in seconds.
+const NOTE_EVERY: u64 = 60;
+/// So much before they have served their time keys are replaced by whoever can write the new ones down, in seconds.
+const EARLY: u64 = 30 * 60;
+
+pub(in crate::server) struct Tickets {
+    keys: RwLock<TicketKeys>,
+    state: Option<Arc<dyn StateStore>>,
+    /// When it was last written down that the keys are in use, in seconds since 1970.
+    noted: AtomicU64,
+    /// The log of used nonces was read back: whatever was signed before the start has been judged by it.
+    pub(in crate::server) remembers: bool,
+}
+
+impl Tickets {
+    /// The keys of the last run, if there was one; else new ones. What the last run wrote of used nonces is read back, and is
+    /// gone from then on.
+    pub(super) fn open(
+        service: &ServiceName,
+        state: Option<Arc<dyn StateStore>>,
+        replays: &ReplayLog,
+        now: UnixTime,
+    ) -> Result<Self, StoreError> {
+        let mut keys = None;
+        let mut remembers = false;
+        if let Some(state) = &state {
+            let log = state.take(State::ReplayLog)?;
+            let kept = state.kept(State::TicketKeys)?;
+            // A clock that is behind would revive tickets, and nonces that were forgotten (CS-45).
+            if let Some(kept) = kept.filter(|kept| kept.at <= now) {
+                keys = TicketKeys::import(service.clone(), &kept.bytes);
+            }
+            remembers = log.filter(|log| log.at <= now).is_some_and(|log| {
+                replays.import(&log.bytes, now).is_some()
+            });
+        }
+        let fresh = || TicketKeys::new(service.clone(), &Zeroizing::new(random()), now);
+        let this = Self {
+            keys: RwLock::new(keys.unwrap_or_else(fresh)),
+            state,
+            noted: AtomicU64::new(0),
+            remembers,
+        };
+        // Before the first ticket is given out.
+        this.upkeep(now)?;
+        Ok(this)
+    }
+
+    /// Seals what a session is.
+    pub(super) fn seal(&self, claims: &Claims, now: UnixTime) -> Zeroizing<String> {
+        {
+            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            if !keys.is_due(now) {
+                return keys.seal(claims, random());
+            }
+        }
+        // Nobody has seen to it in time.
+        self.rotate(now);
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).seal(claims, random())
+    }
+
+    pub(super) fn open_ticket(&self, ticket: &str, now: UnixTime) -> Result<Claims, Refusal> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.open(ticket, now).map_err(Refusal::Ticket)
+    }
+
+    fn rotate(&self, now: UnixTime) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.is_due(now.plus(EARLY)) {
+            keys.rotate(&Zeroizing::new(random()), now);
+            self.noted.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Replaces keys that have served their time, erases those whose last ticket has expired, and writes down what there is and
+    /// that it is in use. Blocks.
+    pub(in crate::server) fn upkeep(&self, now: UnixTime) -> Result<(), StoreError> {
+        let noted = self.noted.load(Ordering::Relaxed);
+        if noted != 0 && now.0.saturating_sub(noted) < NOTE_EVERY {
+            return Ok(());
+        }
+        self.rotate(now);
+        let bytes = {
+            let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+            keys.tidy(now);
+            keys.export()
+        };
+        if let Some(state) = &self.state {
+            state.keep(State::TicketKeys, now, &bytes)?;
+        }
+        self.noted.store(now.0.max(1), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes down which nonces were used, at a clean stop: nothing may be accepted any more. Blocks.
+    pub(in crate::server) fn close(&self, replays: &ReplayLog, now: UnixTime) -> Result<(), StoreError> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let bytes = self.keys.read().unwrap_or_else(PoisonError::into_inner).export();
+        state.keep(State::TicketKeys, now, &bytes)?;
+        state.keep(State::ReplayLog, now, &replays.export(now))
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets").field("remembers", &self.remembers).finish_non_exhaustive()
+    }
+}
