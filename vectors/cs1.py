@@ -155,25 +155,31 @@ def signed(key, lines, parameters):
     return {"base": base, "signatureInput": "cs=" + params, "signature": f"cs=:{signature}:"}
 
 
-def request_vector(note, fixed, method, authority, path, query, fields, content):
-    key, ticket = fixed("c2s", 32), "cst." + b64u(fixed("ticket", 60))
+def request_vector(note, fixed, method, authority, path, query, fields, content, direct=None):
+    """`direct` is a pair in the place of a session (section 9)."""
+    key, name = fixed("c2s", 32), {"ticket": "cst." + b64u(fixed("ticket", 60))}
+    keyid, tag, window = name["ticket"], "countersign", 60
+    if direct:
+        key, name = direct["req"], {"client": direct["client"], "server": direct["server"]}
+        keyid, tag, window = f"{direct['client']}:{direct['server']}", "countersign-direct", 20
     nonce, created = fixed("nonce", 16).hex(), 1800000000
-    if content:
+    if content and not is_stream(fields):
         fields = fields + [("content-digest", sha256_digest(content))]
     request = {"method": method, "authority": authority, "path": path, "query": query}
     lines = [(f'"{name}"', value) for name, value in derived(request)]
     lines += [(f'"{name}"', field_value(fields, name)) for name in to_be_signed(fields)]
-    parameters = f';created={created};expires={created + 60};nonce="{nonce}";keyid="{ticket}";tag="countersign"'
+    parameters = f';created={created};expires={created + window};nonce="{nonce}";keyid="{keyid}";tag="{tag}"'
     return {"note": note, "key_hex": key.hex(), **request, "query": query,
             "fields": [{"name": name, "value": value} for name, value in fields], "content_hex": content.hex(),
-            "ticket": ticket, "nonce": nonce, "created": created, "expires": created + 60,
+            **name, "nonce": nonce, "created": created, "expires": created + window,
             **signed(key, lines, parameters)}
 
 
-def response_vector(note, fixed, request, status, fields, content):
+def response_vector(note, fixed, request, status, fields, content, direct=None):
     """`request` is a vector of a request."""
-    key, created = fixed("s2c", 32), 1800000001
-    if content:
+    key, created = direct["rsp"] if direct else fixed("s2c", 32), 1800000001
+    tag = "countersign-direct" if direct else "countersign"
+    if content and not is_stream(fields):
         fields = fields + [("content-digest", sha256_digest(content))]
     lines = [('"@status"', f"{status:03}")]
     lines += [(f'"{name}";req', value) for name, value in derived(request)]
@@ -184,7 +190,73 @@ def response_vector(note, fixed, request, status, fields, content):
                      else (f'"{name}"', field_value(fields, name)))
     return {"note": note, "key_hex": key.hex(), "request": request, "status": status,
             "fields": [{"name": name, "value": value} for name, value in fields], "content_hex": content.hex(),
-            "created": created, **signed(key, lines, f';created={created};tag="countersign"')}
+            "created": created, **signed(key, lines, f';created={created};tag="{tag}"')}
+
+
+def is_stream(fields):
+    return ("countersign-body", "stream") in fields
+
+
+def streamed(message, trailers):
+    """The trailer behind a message's content (CS-38, CS-52), with what goes into it."""
+    content = bytes.fromhex(message["content_hex"])
+    key = expand(bytes.fromhex(message["key_hex"]), lp(b"body"))
+    signature = base64.b64decode(message["signature"][len("cs=:"):-1])
+    # Python's sort keeps the order of what is equal.
+    lines = "".join(f"{name.lower()}: {value.strip(chr(32) + chr(9))}\n"
+                    for name, value in sorted(trailers, key=lambda line: line[0].lower().encode())).encode()
+    length = struct.pack(">Q", len(content))
+    body_message = lp(signature) + length + lp(hashlib.sha256(content).digest(), lines)
+    return {**message, "trailers": [{"name": name, "value": value} for name, value in trailers],
+            "body_key_hex": key.hex(), "signature_hex": signature.hex(), "sha256_hex": hashlib.sha256(content).hexdigest(),
+            "trailer_lines_hex": lines.hex(), "body_message_hex": body_message.hex(),
+            "bodyMac": b64u(mac(key, body_message))}
+
+
+def streams(fixed, direct, keys):
+    announced = ("countersign-body", "stream")
+    upload = request_vector("a stream without other trailers", fixed("stream upload"), "PUT", "orders.example", "/files/7", None,
+                            [("content-type", "application/octet-stream"), announced], bytes(range(256)) * 9)
+    empty = request_vector("a stream of nothing", fixed("stream empty"), "POST", "orders.example", "/x", None, [announced],
+                           b"")
+    digest = request_vector("a stream with a digest beside it: both have to be right", fixed("stream digest"), "POST",
+                            "orders.example", "/x", None, [announced, ("content-digest", sha256_digest(b"both"))], b"both")
+    answer = response_vector(
+        "trailers: by name in lower case, those of one name in their order, without white space around", fixed("stream answer"),
+        upload, 200, [("content-type", "application/grpc"), announced], b"one\ntwo\n")
+    of_pair = response_vector("a stream under the keys of a pair", fixed("stream direct"), direct, 200, [announced], b"{}",
+                              keys)
+    return {
+        "cs1/stream-request": streamed(upload, []),
+        "cs1/stream-empty": streamed(empty, []),
+        "cs1/stream-digest": streamed(digest, []),
+        "cs1/stream-response": streamed(answer, [("X-Sum", " 7\t"), ("grpc-status", "0"), ("x-b", "2"), ("X-B", "1"),
+                                                 ("x-b", "2"), ("grpc-message", "")]),
+        "cs1/stream-direct": streamed(of_pair, [("x-b-", "after x-b")]),
+    }
+
+
+def pair(secret, client, server):
+    """What stands in the place of a session's keys and id (section 9)."""
+    prk, kd, keys = pair_keys(secret, client, server)
+    direct_id = hashlib.sha256(lp(b"direct", client.encode(), server.encode())).digest()[:16]
+    return {"client": client, "server": server, **keys,
+            "values": {"secret": secret, "prk_hex": prk.hex(), "kd_hex": kd.hex(), "krsp_hex": keys["rsp"].hex(),
+                       "id_hex": direct_id.hex()}}
+
+
+def without_handshake(fixed, keys):
+    get = request_vector("without a handshake", fixed("direct get"), "GET", "orders.example", "/invoices", "page=2", [], b"",
+                         keys)
+    post = request_vector("without a handshake, with content", fixed("direct post"), "POST", "orders.example", "/invoices", None,
+                          [("content-type", "application/json")], b'{"item": 1}', keys)
+    return {
+        "cs1/direct-get": {**get, **keys["values"]},
+        "cs1/direct-post": {**post, **keys["values"]},
+        "cs1/direct-response": {
+            **response_vector("to a request without a handshake", fixed("direct answer"), post, 201,
+                              [("content-type", "application/json")], b'{"id": 7}', keys), **keys["values"]},
+    }
 
 
 def messages(fixed):
@@ -269,6 +341,8 @@ def vectors(fixed_bytes, generated, base64_text):
     def fixed(case):
         return lambda label, count: fixed_bytes(f"cs1/{case}/{label}", count)
 
+    keys = pair(secret, client, server)
+    direct = without_handshake(fixed, keys)
     return {
         "cs1/handshake-plain": handshake(
             "a handshake that is bound to nothing", secret, client, server, "none", 1800000000, 600, fixed("plain")),
@@ -282,6 +356,8 @@ def vectors(fixed_bytes, generated, base64_text):
             base64_text("cs1 openssl", 32), "A" * 15 + "~", "+/=._~-" * 18 + "ab", "none", 9999999999, 300,
             fixed("openssl")),
         **messages(fixed),
+        **direct,
+        **streams(fixed, direct["cs1/direct-post"], keys),
         "cs1/challenge-form": challenge_form(),
         "cs1/small-order": small_order(fixed("small order")),
     }

@@ -1,7 +1,7 @@
 //! `Accept-Signature` (RFC 9421, section 5): asking the other side for a signature.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sfv::{BareItem, Item, KeyRef, ListEntry};
+use sfv::{BareItem, InnerList, Item, KeyRef, ListEntry};
 
 use crate::component::Component;
 use crate::error::{FormError, SignError};
@@ -70,11 +70,12 @@ impl Requested {
 
     fn read(label: &str, entry: &ListEntry) -> Result<Self, FormError> {
         let ListEntry::InnerList(list) = entry else { return Err(FormError::NotStructured) };
-        let mut requested = Self {
-            label: label.to_owned(),
-            components: list.items.iter().map(Component::read).collect::<Result<_, _>>()?,
-            ..Self::default()
-        };
+        let components = list.items.iter().map(Component::read).collect::<Result<_, _>>()?;
+        Self::with_parameters(label, components, list)
+    }
+
+    fn with_parameters(label: &str, components: Vec<Component>, list: &InnerList) -> Result<Self, FormError> {
+        let mut requested = Self { label: label.to_owned(), components, ..Self::default() };
         for (key, value) in &list.params {
             let flag = || value.as_boolean().ok_or(FormError::SignatureParameter);
             let text = || {
@@ -103,4 +104,17 @@ impl Requested {
 pub fn requested(fields: &HeaderMap) -> Result<Vec<Requested>, FormError> {
     let asked = dictionary(fields, &ACCEPT_SIGNATURE)?;
     asked.iter().map(|(label, entry)| Requested::read(label.as_str(), entry)).collect()
+}
+
+/// The signature that these fields ask for under this label. Components that are not known here are left out, and what is asked
+/// for under other labels is not looked at: for a signer that decides itself what it covers.
+///
+/// # Errors
+/// The field is no dictionary, or this member has not its form.
+pub fn requested_under(fields: &HeaderMap, label: &str) -> Result<Option<Requested>, FormError> {
+    let asked = dictionary(fields, &ACCEPT_SIGNATURE)?;
+    let Some(entry) = asked.get(label) else { return Ok(None) };
+    let ListEntry::InnerList(list) = entry else { return Err(FormError::NotStructured) };
+    let components = list.items.iter().filter_map(|item| Component::read(item).ok()).collect();
+    Requested::with_parameters(label, components, list).map(Some)
 }

@@ -30,7 +30,7 @@ mod message;
 mod sign;
 mod verify;
 
-pub use accept::{ACCEPT_SIGNATURE, Requested, requested};
+pub use accept::{ACCEPT_SIGNATURE, Requested, requested, requested_under};
 pub use base::{component_value, signature_base};
 pub use component::{Component, Name, Parameter};
 pub use error::{BaseError, DigestError, FormError, SignError, VerifyError};

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_httpsig::digest::{self, DigestAlgorithm, Digests, digest_value};
 use countersign_httpsig::{
     Claimed, Component, DigestError, FieldTypes, FormError, HmacSha256, Message, Request, Requested,
-    Response, SignError, SignatureInput, Target, VerifyError, VerifyingKey, requested, sign, signatures,
-    verify,
+    Response, SignError, SignatureInput, Target, VerifyError, VerifyingKey, requested, requested_under, sign,
+    signatures, verify,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -300,6 +300,24 @@ fn section_5_1_accept_signature() {
     assert_eq!(requested(&again).unwrap(), [nonce]);
     let wrong = fields(&[("accept-signature", "sig1=(\"@method\");created=1")]);
     assert_eq!(requested(&wrong), Err(FormError::SignatureParameter));
+}
+
+#[test]
+fn what_is_asked_for_under_one_label_is_found_whatever_the_components_and_the_other_labels() {
+    let asked = |value: &'static str| {
+        let mut fields = HeaderMap::new();
+        fields.insert("accept-signature", HeaderValue::from_static(value));
+        requested_under(&fields, "cs")
+    };
+    let found =
+        asked(r#"other=();created=1, cs=("@method" "@new" "x";new);created;nonce="n""#).unwrap().unwrap();
+    assert_eq!((found.label.as_str(), found.created, found.nonce.as_deref()), ("cs", true, Some("n")));
+    assert_eq!(found.components, [Component::method()]);
+    assert_eq!(asked(r#"other=("@method")"#), Ok(None));
+    assert_eq!(requested_under(&HeaderMap::new(), "cs"), Ok(None));
+    for wrong in ["cs", "cs=1", "cs=();nonce", "cs=();created=1", "cs=(", "cs=(), "] {
+        assert!(asked(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]

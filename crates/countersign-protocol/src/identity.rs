@@ -213,13 +213,22 @@ impl ApiKey {
     }
 }
 
+fn check_api_key(text: &str) -> Result<(), FormError> {
+    check_form(text.as_bytes(), 16, 128, "A-Z a-z 0-9 + / = . _ ~ -", |byte| {
+        byte.is_ascii_alphanumeric() || b"+/=._~-".contains(&byte)
+    })
+}
+
+/// Whether it has the form of an API key.
+pub(crate) fn is_api_key(text: &str) -> bool {
+    check_api_key(text).is_ok()
+}
+
 impl FromStr for ApiKey {
     type Err = FormError;
 
     fn from_str(text: &str) -> Result<Self, FormError> {
-        check_form(text.as_bytes(), 16, 128, "A-Z a-z 0-9 + / = . _ ~ -", |byte| {
-            byte.is_ascii_alphanumeric() || b"+/=._~-".contains(&byte)
-        })?;
+        check_api_key(text)?;
         Ok(Self(text.to_owned()))
     }
 }

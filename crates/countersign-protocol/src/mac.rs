@@ -45,6 +45,7 @@ impl fmt::Debug for MacKey {
 }
 
 /// A MAC of which the last piece is still to come. Nothing is kept of the pieces.
+#[derive(Clone)]
 pub struct MacStream(Hmac<Sha256>);
 
 impl MacStream {

@@ -42,6 +42,8 @@ pub enum Problem {
     Uncovered(&'static str),
     /// 401: signed outside of the window of time.
     ClockSkew,
+    /// 401: to be signed again, with the nonce in `Accept-Signature`.
+    NonceRequired,
     /// 401: the signature was used.
     RequestReplayed,
     /// 401: the content is not the one that was signed.
@@ -84,6 +86,7 @@ impl Problem {
             Self::SignatureMalformed => "signature-malformed",
             Self::Uncovered(_) => "missing-component",
             Self::ClockSkew => "clock-skew",
+            Self::NonceRequired => "nonce-required",
             Self::RequestReplayed => "request-replayed",
             Self::DigestMismatch => "digest-mismatch",
             Self::NotFound => "not-found",
@@ -111,6 +114,7 @@ impl Problem {
             | Self::SignatureMalformed
             | Self::Uncovered(_)
             | Self::ClockSkew
+            | Self::NonceRequired
             | Self::RequestReplayed
             | Self::DigestMismatch
             | Self::SessionInvalid => 401,
@@ -150,6 +154,7 @@ impl Problem {
             }
             Self::Uncovered(_) => "Cover what the profile cs1 says has to be covered",
             Self::ClockSkew => "Take the time from the handshake, and sign for at most 60 seconds",
+            Self::NonceRequired => "Sign the request again, with the nonce that Accept-Signature gives",
             Self::RequestReplayed => "Sign each request anew: this signature has been used",
             Self::DigestMismatch => "Send the content that was signed: Content-Digest does not match it",
             Self::NotFound => "Check the path",

@@ -56,6 +56,8 @@ pub enum Refusal {
     Uncovered(&'static str),
     /// `cs1`: signed too long ago, or ahead, or for too long.
     ClockSkew,
+    /// `cs1`: the signature is right, and has to be made with a nonce of this server: its clock or its memory does not reach.
+    NonceRequired,
     /// `cs1`: the signature is right, and has been seen before.
     RequestReplayed,
     /// `cs1`: the content is not the one that was signed.
@@ -138,6 +140,7 @@ impl Refusal {
             Self::SignatureForm => "signature-form",
             Self::Uncovered(_) => "uncovered",
             Self::ClockSkew => "clock-skew",
+            Self::NonceRequired => "nonce-required",
             Self::RequestReplayed => "request-replayed",
             Self::DigestMismatch => "digest-mismatch",
             Self::Ticket(TokenError::Form) => "ticket-form",
@@ -214,6 +217,7 @@ impl Refusal {
             Self::SignatureForm => Problem::SignatureMalformed,
             Self::Uncovered(name) => Problem::Uncovered(name),
             Self::ClockSkew => Problem::ClockSkew,
+            Self::NonceRequired => Problem::NonceRequired,
             Self::RequestReplayed => Problem::RequestReplayed,
             Self::DigestMismatch => Problem::DigestMismatch,
             Self::Token(_) | Self::Ticket(_) | Self::TokenOrphaned | Self::TokensOff => {

@@ -2,17 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_protocol::cs1::client::{Credential, Randomness, start};
 use countersign_protocol::cs1::content::ContentRule;
-use countersign_protocol::cs1::request::{self, Claimed, RequestParts, Signing};
+use countersign_protocol::cs1::request::{self, Claimed, Nonce, RequestParts, SigningAs};
 use countersign_protocol::cs1::response::{self, ResponseParts};
 use countersign_protocol::cs1::server::{self, Attempt, Candidate, Effort, Holders, Pair};
-use countersign_protocol::cs1::{Binding, Challenge, Ephemeral, Exporter, Issuer, PairKeys};
+use countersign_protocol::cs1::{Binding, Challenge, Ephemeral, Exporter, Issuer, KeyName, PairKeys};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::secret::SharedSecret;
 use countersign_protocol::shared_secret::Lifetime;
 use countersign_protocol::wire::{Incoming, cs1 as wire};
-use countersign_protocol::{UnixTime, identity::ApiKey};
+use countersign_protocol::{UnixTime, identity::ApiKey, lp};
 use countersign_testkit::vectors::{Case, cases, list};
 use http::HeaderMap;
 use serde_json::Value;
@@ -158,14 +160,24 @@ fn shares_of_small_order_give_no_key() {
 }
 
 fn fields(case: &Case) -> HeaderMap {
+    lines(case, "fields")
+}
+
+fn lines(case: &Case, member: &str) -> HeaderMap {
     let mut fields = HeaderMap::new();
-    if case.has("fields") {
-        for field in case.list("fields") {
+    if case.has(member) {
+        for field in case.list(member) {
             let name = http::HeaderName::try_from(field.text("name")).unwrap();
             fields.append(name, field.text("value").parse().unwrap());
         }
     }
     fields
+}
+
+fn hex(text: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    countersign_protocol::mac::decode_hex(text.as_bytes(), &mut bytes).unwrap();
+    bytes
 }
 
 fn request<'a>(case: &'a Case, fields: &'a HeaderMap) -> RequestParts<'a> {
@@ -179,52 +191,126 @@ fn request<'a>(case: &'a Case, fields: &'a HeaderMap) -> RequestParts<'a> {
 }
 
 fn checks_content(rule: &ContentRule, case: &Case) {
+    let content = case.bytes("content_hex");
+    let trailers = case.has("bodyMac").then(|| {
+        let mut trailers = lines(case, "trailers");
+        trailers.insert("countersign-body-mac", case.text("bodyMac").parse().unwrap());
+        trailers
+    });
+    assert_eq!(matches!(rule, ContentRule::Stream(_)), trailers.is_some(), "{}", case.name);
     let mut check = rule.check();
-    check.update(&case.bytes("content_hex"));
-    check.finish().unwrap();
+    content.chunks(100).for_each(|piece| check.update(piece));
+    check.finish_with(trailers.as_ref()).unwrap();
 }
 
-#[test]
-fn requests_are_signed_byte_for_byte_and_verified() {
-    for case in cases("cs1/request-") {
-        let key = MacKey::new(&case.bytes("key_hex"));
-        let mut signed = fields(&case);
-        let mut nonce = [0; 16];
-        countersign_protocol::mac::decode_hex(case.text("nonce").as_bytes(), &mut nonce).unwrap();
-        let now = UnixTime(case.number("created"));
-        let signing = Signing { key: &key, ticket: case.text("ticket"), now, window: 60, nonce };
-        let instructions = request::sign(&signing, &request(&case, &signed)).unwrap();
-        assert_eq!(instructions.signature_input, case.text("signatureInput"), "{}", case.name);
-        assert_eq!(instructions.signature, case.text("signature"), "{}", case.name);
-        signed.insert("signature-input", instructions.signature_input);
-        signed.insert("signature", instructions.signature);
-        let claimed = Claimed::read(&signed).unwrap().unwrap();
-        let verified = claimed.verify(&key, &request(&case, &signed), now).unwrap();
-        checks_content(verified.claim(&[0; 16], |_, _| Ok(())).unwrap().content(), &case);
-        let of_base = MacKey::new(&case.bytes("key_hex")).mac(&[case.text("base").as_bytes()]);
-        use base64::Engine as _;
-        let encoded = base64::engine::general_purpose::STANDARD.encode(of_base.as_bytes());
-        assert_eq!(format!("cs=:{encoded}:"), case.text("signature"), "{}", case.name);
+/// What is behind the content of a stream, and each thing that goes into it.
+fn ends_with_its_trailer(instructions: request::Instructions, case: &Case) {
+    assert_eq!(instructions.stream.is_some(), case.has("bodyMac"), "{}", case.name);
+    let Some(mut stream) = instructions.stream else { return };
+    let content = case.bytes("content_hex");
+    content.chunks(7).for_each(|piece| stream.update(piece));
+    assert_eq!(stream.finish(&lines(case, "trailers")).unwrap(), case.text("bodyMac"), "{}", case.name);
+
+    let signature: [u8; 32] = case.array("signature_hex");
+    assert_eq!(format!("cs=:{}:", STANDARD.encode(signature)), case.text("signature"), "{}", case.name);
+    let expanded = MacKey::new(&case.bytes("key_hex")).mac(&[&lp(&[b"body"]), &[1]]);
+    assert_eq!(expanded.as_bytes(), &case.array("body_key_hex"), "{}", case.name);
+    let length = u64::try_from(content.len()).unwrap().to_be_bytes();
+    let behind = lp(&[&case.bytes("sha256_hex"), &case.bytes("trailer_lines_hex")]);
+    let message = [&lp(&[&signature]), &length[..], &behind].concat();
+    assert_eq!(message, case.bytes("body_message_hex"), "{}", case.name);
+    let mac = MacKey::new(&case.bytes("body_key_hex")).mac(&[&message]);
+    assert_eq!(URL_SAFE_NO_PAD.encode(mac.as_bytes()), case.text("bodyMac"), "{}", case.name);
+}
+
+/// Signs a request and verifies it, both byte for byte.
+fn goes_both_ways(case: &Case) {
+    let key = MacKey::new(&case.bytes("key_hex"));
+    let mut signed = fields(case);
+    let now = UnixTime(case.number("created"));
+    let signing = SigningAs {
+        key: &key,
+        name: key_name(case),
+        now,
+        window: case.number("expires") - now.0,
+        nonce: Nonce::Random(hex(case.text("nonce"))),
+    };
+    let instructions = request::sign_as(&signing, &request(case, &signed)).unwrap();
+    assert_eq!(instructions.signature_input, case.text("signatureInput"), "{}", case.name);
+    assert_eq!(instructions.signature, case.text("signature"), "{}", case.name);
+    signed.insert("signature-input", instructions.signature_input.clone());
+    signed.insert("signature", instructions.signature.clone());
+    ends_with_its_trailer(instructions, case);
+    let claimed = Claimed::read(&signed).unwrap().unwrap();
+    assert_eq!(claimed.key_name(), key_name(case), "{}", case.name);
+    let verified = claimed.verify(&key, &request(case, &signed), now).unwrap();
+    checks_content(verified.claim(&[0; 16], |_, _| Ok(())).unwrap().content(), case);
+    let of_base = MacKey::new(&case.bytes("key_hex")).mac(&[case.text("base").as_bytes()]);
+    let encoded = STANDARD.encode(of_base.as_bytes());
+    assert_eq!(format!("cs=:{encoded}:"), case.text("signature"), "{}", case.name);
+}
+
+/// Signs a response and verifies it, both byte for byte.
+fn answers_both_ways(case: &Case) {
+    let key = MacKey::new(&case.bytes("key_hex"));
+    let asked = case.object("request");
+    let mut asked_fields = fields(&asked);
+    asked_fields.insert("signature-input", asked.text("signatureInput").parse().unwrap());
+    asked_fields.insert("signature", asked.text("signature").parse().unwrap());
+    let status = u16::try_from(case.number("status")).unwrap();
+    let mut signed = fields(case);
+    let parts = ResponseParts { status, fields: &signed, request: request(&asked, &asked_fields) };
+    let instructions = response::sign(&key, &parts, UnixTime(case.number("created"))).unwrap();
+    assert_eq!(instructions.signature_input, case.text("signatureInput"), "{}", case.name);
+    assert_eq!(instructions.signature, case.text("signature"), "{}", case.name);
+    signed.insert("signature-input", instructions.signature_input.clone());
+    signed.insert("signature", instructions.signature.clone());
+    ends_with_its_trailer(instructions, case);
+    let parts = ResponseParts { status, fields: &signed, request: request(&asked, &asked_fields) };
+    checks_content(response::verify(&key, &parts).unwrap().content(), case);
+}
+
+fn key_name(case: &Case) -> KeyName<'_> {
+    if case.has("ticket") {
+        KeyName::Ticket(case.text("ticket"))
+    } else {
+        KeyName::Direct { client: case.text("client"), server: case.text("server") }
+    }
+}
+
+fn either(prefix: &str) {
+    for case in cases(prefix) {
+        if case.has("request") { answers_both_ways(&case) } else { goes_both_ways(&case) }
     }
 }
 
 #[test]
+fn requests_are_signed_byte_for_byte_and_verified() {
+    either("cs1/request-");
+}
+
+#[test]
 fn responses_are_signed_byte_for_byte_and_verified() {
-    for case in cases("cs1/response-") {
-        let key = MacKey::new(&case.bytes("key_hex"));
-        let asked = case.object("request");
-        let mut asked_fields = fields(&asked);
-        asked_fields.insert("signature-input", asked.text("signatureInput").parse().unwrap());
-        asked_fields.insert("signature", asked.text("signature").parse().unwrap());
-        let status = u16::try_from(case.number("status")).unwrap();
-        let mut signed = fields(&case);
-        let parts = ResponseParts { status, fields: &signed, request: request(&asked, &asked_fields) };
-        let instructions = response::sign(&key, &parts, UnixTime(case.number("created"))).unwrap();
-        assert_eq!(instructions.signature_input, case.text("signatureInput"), "{}", case.name);
-        assert_eq!(instructions.signature, case.text("signature"), "{}", case.name);
-        signed.insert("signature-input", instructions.signature_input);
-        signed.insert("signature", instructions.signature);
-        let parts = ResponseParts { status, fields: &signed, request: request(&asked, &asked_fields) };
-        checks_content(response::verify(&key, &parts).unwrap().content(), &case);
+    either("cs1/response-");
+}
+
+#[test]
+fn streams_end_with_the_trailer_that_they_have_to_end_with() {
+    either("cs1/stream-");
+}
+
+#[test]
+fn messages_without_a_handshake_are_signed_under_the_keys_of_the_pair() {
+    either("cs1/direct-");
+    for case in cases("cs1/direct-") {
+        let of_pair = if case.has("request") { case.object("request") } else { case.clone() };
+        let [client, server]: [ApiKey; 2] =
+            ["client", "server"].map(|member| of_pair.text(member).parse().unwrap());
+        let pair = PairKeys::derive(&case.text("secret").parse().unwrap(), &client, &server);
+        let (request, response) = (&pair.direct().client_to_server, &pair.direct().server_to_client);
+        let own = if case.has("request") { response } else { request };
+        assert_eq!(**own, case.array("key_hex"), "{}", case.name);
+        assert_eq!(**response, case.array("krsp_hex"), "{}", case.name);
+        assert_eq!(pair.direct().id, case.array("id_hex"), "{}", case.name);
     }
 }

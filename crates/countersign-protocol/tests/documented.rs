@@ -51,6 +51,7 @@ fn cs1_problems() -> Vec<Problem> {
         Problem::SignatureMalformed,
         Problem::Uncovered("content-type"),
         Problem::ClockSkew,
+        Problem::NonceRequired,
         Problem::RequestReplayed,
         Problem::DigestMismatch,
     ]
@@ -133,6 +134,7 @@ fn cs1_refusals() -> Vec<Refusal> {
         Refusal::SignatureForm,
         Refusal::Uncovered("content-type"),
         Refusal::ClockSkew,
+        Refusal::NonceRequired,
         Refusal::RequestReplayed,
         Refusal::DigestMismatch,
     ];

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 #[test]
 fn every_folder_is_of_a_kind_that_is_tested() {
-    const KINDS: [&str; 15] = [
+    const KINDS: [&str; 17] = [
         "shared-secret/proof-",
         "shared-secret/challenge-",
         "api-key/proof-",
@@ -26,6 +26,8 @@ fn every_folder_is_of_a_kind_that_is_tested() {
         "cs1/small-order",
         "cs1/request-",
         "cs1/response-",
+        "cs1/direct-",
+        "cs1/stream-",
         "secret-form",
         "service-name-form",
         "signature-form",

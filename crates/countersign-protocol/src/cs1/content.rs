@@ -7,15 +7,20 @@ use http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::stream::{COUNTERSIGN_BODY, STREAM, StreamCheck, StreamRule};
+use crate::mac::{MacKey, Tag};
 use crate::refusal::Refusal;
 
 /// What the content has to be, as the covered fields say. Until it is checked, nothing may take effect.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum ContentRule {
     /// There is none: no digest was covered.
     Empty,
     /// It has this SHA-256.
     Sha256([u8; 32]),
+    /// It is not held, and what ends it are trailers that are right. Whoever takes it has to know that nothing of it is final
+    /// before.
+    Stream(Box<StreamRule>),
 }
 
 impl std::fmt::Debug for ContentRule {
@@ -23,43 +28,69 @@ impl std::fmt::Debug for ContentRule {
         f.write_str(match self {
             Self::Empty => "Empty",
             Self::Sha256(_) => "Sha256(…)",
+            Self::Stream(_) => "Stream(…)",
         })
     }
 }
 
 /// Takes content as it comes in, and says at its end whether it is the one that was signed.
 #[derive(Debug)]
-pub struct ContentCheck {
-    rule: ContentRule,
-    hasher: Sha256,
-    empty: bool,
+pub struct ContentCheck(Checking);
+
+#[derive(Debug)]
+enum Checking {
+    Empty { so_far: bool },
+    Sha256 { expected: [u8; 32], hasher: Sha256 },
+    Stream(Box<StreamCheck>),
 }
 
 impl ContentRule {
     /// Begins to check.
     #[must_use]
-    pub fn check(self) -> ContentCheck {
-        ContentCheck { rule: self, hasher: Sha256::new(), empty: true }
+    pub fn check(&self) -> ContentCheck {
+        ContentCheck(match self {
+            Self::Empty => Checking::Empty { so_far: true },
+            Self::Sha256(expected) => Checking::Sha256 { expected: *expected, hasher: Sha256::new() },
+            Self::Stream(rule) => Checking::Stream(Box::new((**rule).clone().check())),
+        })
     }
 }
 
 impl ContentCheck {
     /// Takes the next piece.
     pub fn update(&mut self, piece: &[u8]) {
-        self.empty &= piece.is_empty();
-        self.hasher.update(piece);
+        match &mut self.0 {
+            Checking::Empty { so_far } => *so_far &= piece.is_empty(),
+            Checking::Sha256 { hasher, .. } => hasher.update(piece),
+            Checking::Stream(check) => check.update(piece),
+        }
     }
 
-    /// Whether all of it was what was signed.
+    /// Whether all of it was what was signed, if there are no trailers behind it: a stream is refused.
     ///
     /// # Errors
     /// [`Refusal::DigestMismatch`]; [`Refusal::Uncovered`] if there is content that nothing covers.
     pub fn finish(self) -> Result<(), Refusal> {
-        match self.rule {
-            ContentRule::Empty if self.empty => Ok(()),
-            ContentRule::Empty => Err(Refusal::Uncovered("content-digest")),
-            ContentRule::Sha256(digest) if bool::from(self.hasher.finalize().ct_eq(&digest)) => Ok(()),
-            ContentRule::Sha256(_) => Err(Refusal::DigestMismatch),
+        self.finish_with(None)
+    }
+
+    /// The same with the trailers that came. Only of a stream they are covered; of other content they have to be discarded
+    /// (CS-50).
+    ///
+    /// # Errors
+    /// As [`ContentCheck::finish`].
+    pub fn finish_with(self, trailers: Option<&HeaderMap>) -> Result<(), Refusal> {
+        match self.0 {
+            Checking::Empty { so_far: true } => Ok(()),
+            Checking::Empty { so_far: false } => Err(Refusal::Uncovered("content-digest")),
+            Checking::Sha256 { expected, hasher } => {
+                if bool::from(hasher.finalize().ct_eq(&expected)) {
+                    Ok(())
+                } else {
+                    Err(Refusal::DigestMismatch)
+                }
+            }
+            Checking::Stream(check) => check.finish(trailers),
         }
     }
 }
@@ -72,24 +103,52 @@ pub fn content_digest(content: &[u8]) -> Result<HeaderValue, Refusal> {
     digest_value(DigestAlgorithm::Sha256, content).map_err(|_| Refusal::SignatureForm)
 }
 
-/// What the covered `Content-Digest` asks for; that it is covered if it is there was checked before. Signers ask as well, so
-/// that nobody signs what the other side has to refuse.
-pub(super) fn rule(fields: &HeaderMap) -> Result<ContentRule, Refusal> {
-    // Streams (CS-38) are not built: nothing would check such content at its end.
-    if fields.contains_key("countersign-body") {
-        return Err(Refusal::SignatureForm);
+/// What the fields say of the content.
+#[derive(Clone, Copy)]
+pub(super) enum Announced {
+    Nothing,
+    Sha256([u8; 32]),
+    /// With or without a digest beside it.
+    Stream(Option<[u8; 32]>),
+}
+
+impl Announced {
+    /// What that is for the message which was signed so, under this key.
+    pub(super) fn rule(self, key: &MacKey, signature: &Tag) -> ContentRule {
+        match self {
+            Self::Nothing => ContentRule::Empty,
+            Self::Sha256(digest) => ContentRule::Sha256(digest),
+            Self::Stream(digest) => ContentRule::Stream(Box::new(StreamRule::new(key, signature, digest))),
+        }
     }
+}
+
+/// What the covered fields ask for; that they are covered if they are there was checked before. Signers ask as well, so that
+/// nobody signs what the other side has to refuse.
+pub(super) fn announced(fields: &HeaderMap) -> Result<Announced, Refusal> {
+    let digest = digest(fields)?;
+    let mut lines = fields.get_all(COUNTERSIGN_BODY).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(digest.map_or(Announced::Nothing, Announced::Sha256)),
+        (Some(value), None) if value.as_bytes().trim_ascii() == STREAM.as_bytes() => {
+            Ok(Announced::Stream(digest))
+        }
+        _ => Err(Refusal::SignatureForm),
+    }
+}
+
+fn digest(fields: &HeaderMap) -> Result<Option<[u8; 32]>, Refusal> {
     let mut lines = fields.get_all(CONTENT_DIGEST).iter();
-    let Some(first) = lines.next() else { return Ok(ContentRule::Empty) };
+    let Some(first) = lines.next() else { return Ok(None) };
     // As we write it: nothing is allocated for it.
     if lines.next().is_none()
         && let Some(digest) = plain(first.as_bytes())
     {
-        return Ok(ContentRule::Sha256(digest));
+        return Ok(Some(digest));
     }
     let sha256 = claimed_digest(fields, &CONTENT_DIGEST, DigestAlgorithm::Sha256).ok().flatten();
     let sha256 = sha256.and_then(|digest| digest.try_into().ok());
-    sha256.map(ContentRule::Sha256).ok_or(Refusal::SignatureForm)
+    sha256.map(Some).ok_or(Refusal::SignatureForm)
 }
 
 /// `sha-256=:base64:`

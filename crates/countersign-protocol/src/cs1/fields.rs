@@ -58,6 +58,11 @@ pub(super) const OF_RESPONSES: [&str; 11] = [
     "www-authenticate",
 ];
 
+/// How a field of a response is covered.
+pub(super) fn parameters(name: &str) -> &'static str {
+    if name == "set-cookie" { ";bs" } else { "" }
+}
+
 /// Lists by RFC 9110, section 5.6.1. They alone may stand on several lines: of another field one reader takes the first
 /// line and the next the last, and the signature would be right for both (CS-48).
 const LISTS: [&str; 10] = [

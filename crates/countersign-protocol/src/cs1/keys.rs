@@ -19,6 +19,7 @@ pub struct PairKeys {
     pub(super) server_proof: MacKey,
     /// Salt of the session's keys.
     pub(super) agreement: Zeroizing<[u8; 32]>,
+    direct: SessionKeys,
 }
 
 impl PairKeys {
@@ -29,11 +30,25 @@ impl PairKeys {
         let info = lp(&[b"dir", client.expose().as_bytes(), server.expose().as_bytes()]);
         let direction = Prk::new(&root.expand(&info));
         let key = |purpose: &[u8]| direction.expand::<32>(&lp(&[purpose]));
+        let name = lp(&[b"direct", client.expose().as_bytes(), server.expose().as_bytes()]);
+        let direct = SessionKeys {
+            client_to_server: key(b"req"),
+            server_to_client: key(b"rsp"),
+            id: Tag::from_bytes(Sha256::digest(&name).into()).first16(),
+        };
         Self {
             client_proof: MacKey::new(key(b"cp").as_slice()),
             server_proof: MacKey::new(key(b"sp").as_slice()),
             agreement: key(b"dh"),
+            direct,
         }
+    }
+
+    /// Kreq and Krsp, in the place of a session's keys, and what stands in the place of its id (section 9). Only where it is
+    /// switched on for the peer, and no exporter is configured (CS-40).
+    #[must_use]
+    pub const fn direct(&self) -> &SessionKeys {
+        &self.direct
     }
 }
 

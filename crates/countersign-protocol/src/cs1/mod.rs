@@ -20,24 +20,36 @@
 //! | [`ticket`] | 4 | what the server keeps of a session, sealed, with the client |
 //! | [`request`], [`response`] | 5, 7 | signing and verifying messages |
 //! | `fields`, `scan` | 5, 7 | what has to be covered; reading the signature fields without allocating |
-//! | [`content`] | 5, 8 | what the content has to be |
+//! | `coverage` | 5, 7 | which fields were signed, to be kept beside the message |
+//! | [`content`], [`stream`] | 5, 8 | what the content has to be, held or not |
+//! | `name`, `policy` | 5, 9 | which key a signature names; whether a request is in time |
+//! | [`nonce`], [`accept`] | 9, 10 | nonces that the server gives |
 
+pub mod accept;
 mod challenge;
 pub mod client;
 pub mod content;
+mod coverage;
 mod ephemeral;
 mod fields;
 mod keys;
+mod name;
+pub mod nonce;
+mod policy;
 pub mod request;
 pub mod response;
 mod scan;
 pub mod server;
+pub mod stream;
 pub mod ticket;
 mod transcript;
 
 pub use challenge::{Challenge, Issuer, NotAChallenge};
+pub use coverage::{Coverage, Kept};
 pub use ephemeral::{Ephemeral, ZeroShare};
 pub use keys::{PairKeys, SessionKeys};
+pub use name::KeyName;
+pub use policy::{DIRECT_WINDOW, Policy};
 pub use transcript::{Binding, Exporter, Hello};
 
 /// The longest life of a ticket, in seconds (CS-19).

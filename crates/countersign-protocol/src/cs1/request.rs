@@ -4,18 +4,21 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::content::{self, ContentRule};
+use super::content::{self, Announced, ContentRule};
+use super::coverage::{Coverage, Kept, Of};
 use super::fields::{self, OF_REQUESTS, Sink};
+use super::name::KeyName;
+use super::nonce::{ServerNonce, is_nonce};
+use super::policy::{DIRECT_WINDOW, Policy, Times};
 use super::scan::{self, MAX_COMPONENTS, Scanned};
-use super::ticket::is_ticket;
+use super::stream::StreamSigner;
 use crate::UnixTime;
 use crate::mac::{MacKey, Tag, encode_hex};
 use crate::refusal::Refusal;
 
 pub use super::fields::join_cookies;
+pub use super::name::{DIRECT_TAG, TAG};
 
-/// What the `tag` parameter says.
-pub const TAG: &str = "countersign";
 /// For how long a signature can be good at most, in seconds (CS-25).
 pub const MAX_WINDOW: u64 = 60;
 /// How far ahead of our clock a signature may be dated, in seconds (CS-25). As much longer its nonce is remembered.
@@ -76,7 +79,7 @@ pub struct Claimed<'a> {
     created: u64,
     expires: u64,
     nonce: &'a str,
-    ticket: &'a str,
+    name: KeyName<'a>,
 }
 
 impl<'a> Claimed<'a> {
@@ -90,31 +93,35 @@ impl<'a> Claimed<'a> {
         else {
             return Err(Refusal::SignatureForm);
         };
-        let (Some(ticket), Some(TAG)) = (scanned.keyid, scanned.tag) else {
-            return Err(Refusal::SignatureForm);
-        };
+        let name = scanned.key_name().ok_or(Refusal::SignatureForm)?;
         if !is_nonce(nonce) {
             return Err(Refusal::SignatureForm);
         }
-        Ok(Some(Self { fields, scanned, created, expires, nonce, ticket }))
+        Ok(Some(Self { fields, scanned, created, expires, nonce, name }))
     }
 
-    /// The ticket, with its prefix: it names the key.
+    /// The key with which it says it is signed.
     #[must_use]
-    pub const fn ticket(&self) -> &'a str {
-        self.ticket
+    pub const fn key_name(&self) -> KeyName<'a> {
+        self.name
     }
 
-    /// Verifies it under the session's key: coverage, then the MAC, then the time. `parts` has to have the very fields of
-    /// which it was read: a ticket of one message says nothing about another.
+    /// What it covers, as it is written.
+    pub(super) const fn covered(&self) -> &'a str {
+        self.scanned.list
+    }
+
+    /// Verifies it under the key for requests that it names: coverage, then the MAC, then the time. `parts` has to have the
+    /// very fields of which it was read: a ticket of one message says nothing about another.
     ///
     /// # Errors
-    /// [`Refusal::SignatureForm`], [`Refusal::Uncovered`], [`Refusal::WrongSignature`], [`Refusal::ClockSkew`].
-    pub fn verify(
+    /// [`Refusal::SignatureForm`], [`Refusal::Uncovered`], [`Refusal::WrongSignature`], [`Refusal::ClockSkew`],
+    /// [`Refusal::NonceRequired`].
+    pub fn verify<'p>(
         &self,
         key: &MacKey,
         parts: &RequestParts<'_>,
-        now: UnixTime,
+        policy: impl Into<Policy<'p>>,
     ) -> Result<Unclaimed<'a>, Refusal> {
         if !std::ptr::eq(parts.fields, self.fields) || !parts.is_clean() {
             return Err(Refusal::SignatureForm);
@@ -130,15 +137,11 @@ impl<'a> Claimed<'a> {
             return Err(Refusal::WrongSignature);
         }
         // Told only to who signed rightly.
-        let in_time = self.created <= now.0.saturating_add(AHEAD)
-            && now.0 < self.expires
-            && self.expires <= self.created.saturating_add(MAX_WINDOW);
-        if !in_time {
-            return Err(Refusal::ClockSkew);
-        }
-        let content = content::rule(parts.fields)?;
-        let until = UnixTime(self.expires).plus(AHEAD);
-        Ok(Unclaimed { nonce: self.nonce, until, content, scanned: self.scanned })
+        let Self { created, expires, nonce, name, .. } = *self;
+        let times = Times { created, expires, nonce, direct: name.is_direct() };
+        let until = policy.into().judge(times)?;
+        let content = content::announced(parts.fields)?.rule(key, &self.scanned.signature);
+        Ok(Unclaimed { nonce: self.nonce, until, content, scanned: self.scanned, fields: self.fields })
     }
 
     /// Writes the signature base, and gives what of [`OF_REQUESTS`] is covered.
@@ -194,6 +197,7 @@ pub struct Unclaimed<'a> {
     until: UnixTime,
     content: ContentRule,
     scanned: Scanned<'a>,
+    fields: &'a HeaderMap,
 }
 
 /// That a request was signed with the session's key, in time and for the first time. Made only by [`Unclaimed::claim`].
@@ -202,6 +206,7 @@ pub struct Unclaimed<'a> {
 pub struct Verified<'a> {
     content: ContentRule,
     scanned: Scanned<'a>,
+    fields: &'a HeaderMap,
 }
 
 impl<'a> Unclaimed<'a> {
@@ -218,7 +223,7 @@ impl<'a> Unclaimed<'a> {
         let digest = Sha256::new().chain_update(session).chain_update(self.nonce).finalize();
         let id = digest.first_chunk::<16>().map_or(0, |id| u128::from_be_bytes(*id));
         claim(id, self.until)?;
-        Ok(Verified { content: self.content, scanned: self.scanned })
+        Ok(Verified { content: self.content, scanned: self.scanned, fields: self.fields })
     }
 }
 
@@ -229,6 +234,18 @@ impl Verified<'_> {
         &self.content
     }
 
+    /// Which fields were signed, to be kept where the message is handed on.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        Coverage::of(self.fields, Of::Request)
+    }
+
+    /// What is left to be done and to be known of it once its fields are handed on.
+    #[must_use]
+    pub fn keep(self) -> Kept {
+        Kept { coverage: self.coverage(), content: self.content }
+    }
+
     /// Whether this field was signed. What was not, anybody on the way may have put there.
     #[must_use]
     pub fn covers(&self, field: &HeaderName) -> bool {
@@ -236,16 +253,19 @@ impl Verified<'_> {
     }
 }
 
-/// What has to be added to a request.
+/// What has to be added to a message.
 #[derive(Clone, Debug)]
 pub struct Instructions {
     /// `Signature-Input`
     pub signature_input: HeaderValue,
     /// `Signature`
     pub signature: HeaderValue,
+    /// Of a message that says `countersign-body: stream`: what its content has to go through, for the trailer behind it.
+    pub stream: Option<Box<StreamSigner>>,
 }
 
-/// With what and for how long a request is signed.
+/// With what and for how long a request of a session is signed, with a nonce of its own: what is nearly always wanted of
+/// [`SigningAs`].
 #[derive(Clone, Copy, Debug)]
 pub struct Signing<'a> {
     /// The key for requests.
@@ -260,6 +280,31 @@ pub struct Signing<'a> {
     pub nonce: [u8; 16],
 }
 
+/// With what and for how long a request is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct SigningAs<'a> {
+    /// The key for requests.
+    pub key: &'a MacKey,
+    /// Its name.
+    pub name: KeyName<'a>,
+    /// The server's time: as far as the handshake told it (CS-30), or without one by our own clock.
+    pub now: UnixTime,
+    /// For how many seconds it is good: at most [`MAX_WINDOW`], and without a handshake at most [`DIRECT_WINDOW`], of which half
+    /// allows for clocks that differ either way.
+    pub window: u64,
+    /// Whose nonce it has.
+    pub nonce: Nonce<'a>,
+}
+
+/// The nonce of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Nonce<'a> {
+    /// Our own: 16 random bytes.
+    Random([u8; 16]),
+    /// The one that the server asked for.
+    OfServer(&'a ServerNonce),
+}
+
 /// Signs a request: covers all of its fields but for those of CS-29. A request with content has its `Content-Digest` already.
 ///
 /// # Errors
@@ -267,20 +312,30 @@ pub struct Signing<'a> {
 /// [`Refusal::SignatureForm`] if the other side would have to refuse it: the target, the ticket or the digest is none, a field
 /// is repeated, there are too many fields, or the request is signed already.
 pub fn sign(signing: &Signing<'_>, parts: &RequestParts<'_>) -> Result<Instructions, Refusal> {
+    let Signing { key, ticket, now, window, nonce } = *signing;
+    let (name, nonce) = (KeyName::Ticket(ticket), Nonce::Random(nonce));
+    sign_as(&SigningAs { key, name, now, window, nonce }, parts)
+}
+
+/// The same under any name, and with any nonce.
+///
+/// # Errors
+/// As [`sign`].
+pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Instructions, Refusal> {
     use std::fmt::Write as _;
     if !parts.is_clean()
-        || !is_ticket(signing.ticket)
+        || !signing.name.is_valid()
         || parts.fields.contains_key("signature-input")
         || parts.fields.contains_key("signature")
     {
         return Err(Refusal::SignatureForm);
     }
-    content::rule(parts.fields)?;
+    let announced = content::announced(parts.fields)?;
     let names = fields::to_be_signed(parts.fields);
     if DERIVED.len() + names.len() > MAX_COMPONENTS {
         return Err(Refusal::SignatureForm);
     }
-    let Signing { key, ticket, now, window, nonce } = *signing;
+    let SigningAs { key, name, now, window, nonce } = *signing;
     let mut mac = key.begin();
     let mut input = String::with_capacity(512);
     input.push_str("cs=(");
@@ -305,26 +360,32 @@ pub fn sign(signing: &Signing<'_>, parts: &RequestParts<'_>) -> Result<Instructi
         fields::value(parts.fields, name, &mut mac)?;
         mac.put(b"\n");
     }
-    let (created, expires) = (now.0, now.0.saturating_add(window.clamp(1, MAX_WINDOW)));
-    let nonce = encode_hex(&nonce);
+    let longest = if name.is_direct() { DIRECT_WINDOW } else { MAX_WINDOW };
+    let (created, expires) = (now.0, now.0.saturating_add(window.clamp(1, longest)));
+    let random = if let Nonce::Random(bytes) = &nonce { encode_hex(bytes) } else { String::new() };
+    let nonce = if let Nonce::OfServer(given) = nonce { given.as_str() } else { &random };
+    let tag = name.tag();
     let _ = write!(
         input,
-        ");created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{ticket}\";tag=\"{TAG}\""
+        ");created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{name}\";tag=\"{tag}\""
     );
     mac.put(b"\"@signature-params\": ");
     mac.put(input.get(3..).unwrap_or_default().as_bytes());
-    instructions(&input, &mac.finish())
+    instructions(&input, key, &mac.finish(), announced)
 }
 
-pub(super) fn instructions(input: &str, tag: &Tag) -> Result<Instructions, Refusal> {
+pub(super) fn instructions(
+    input: &str,
+    key: &MacKey,
+    tag: &Tag,
+    announced: Announced,
+) -> Result<Instructions, Refusal> {
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Refusal::SignatureForm);
-    Ok(Instructions { signature_input: value(input)?, signature: value(&scan::write_mac(tag))? })
-}
-
-/// 16 to 128 of `A-Za-z0-9+/=_.~-` (CS-26).
-fn is_nonce(nonce: &str) -> bool {
-    (16..=128).contains(&nonce.len())
-        && nonce.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=_.~-".contains(&byte))
+    let stream = match announced.rule(key, tag) {
+        ContentRule::Stream(rule) => Some(Box::new(rule.sign())),
+        ContentRule::Empty | ContentRule::Sha256(_) => None,
+    };
+    Ok(Instructions { signature_input: value(input)?, signature: value(&scan::write_mac(tag))?, stream })
 }
 
 /// A field's name in lower case (RFC 9110, section 5.1).

@@ -3,9 +3,10 @@
 use http::{HeaderMap, HeaderName};
 use subtle::ConstantTimeEq as _;
 
-use super::content::{self, ContentRule};
-use super::fields::{self, OF_RESPONSES, Sink};
-use super::request::{DERIVED, Instructions, RequestParts, TAG, instructions, is_field_name};
+use super::content::{self, Announced, ContentRule};
+use super::coverage::{Coverage, Kept, Of};
+use super::fields::{self, OF_RESPONSES, Sink, parameters};
+use super::request::{DERIVED, Instructions, RequestParts, instructions, is_field_name};
 use super::scan::{self, MAX_COMPONENTS, Scanned};
 use crate::UnixTime;
 use crate::mac::MacKey;
@@ -15,8 +16,6 @@ use crate::refusal::Refusal;
 const REQ: &str = ";req";
 /// Of the two signature fields of the request.
 const REQ_KEY: &str = ";req;key=\"cs\"";
-/// `;bs`
-const BS: &str = ";bs";
 /// The fields with which the request was signed.
 const SIGNED: [&str; 2] = ["signature-input", "signature"];
 
@@ -37,14 +36,13 @@ impl ResponseParts<'_> {
         out.put(&[digit(100), digit(10), digit(1)]);
     }
 
-    /// Whether the request could be signed, and its signature fields are in the one form that the profile has: only then is
-    /// what stands in them what RFC 9421, section 2.1.2, puts into the base.
-    fn is_signed(&self) -> bool {
-        if !self.request.is_clean() {
-            return false;
-        }
-        let scanned = scan::scan(self.request.fields).ok().flatten();
-        scanned.is_some_and(|scanned| scanned.components().all(|component| component.is_ok()))
+    /// `tag` of the request, and so of what answers it. `None` if the request could not be signed, or its signature fields are
+    /// not in the one form that the profile has: only then is what stands in them what RFC 9421, section 2.1.2, puts into the
+    /// base.
+    fn tag(&self) -> Option<&'static str> {
+        let scanned = scan::scan(self.request.fields).ok().flatten()?;
+        let is_signed = self.request.is_clean() && scanned.components().all(|component| component.is_ok());
+        scanned.key_name().filter(|_| is_signed).map(|name| name.tag())
     }
 
     /// The value of a signature field of the request, as a member of a dictionary: what stands after `cs=`.
@@ -59,16 +57,11 @@ impl ResponseParts<'_> {
     }
 
     /// What the content has to be. These have none, and a digest in them is that of another response (CS-33).
-    fn content(&self) -> Result<ContentRule, Refusal> {
-        let rule = content::rule(self.fields)?;
+    fn content(&self) -> Result<Announced, Refusal> {
+        let announced = content::announced(self.fields)?;
         let empty = self.request.method == "HEAD" || matches!(self.status, 204 | 304);
-        Ok(if empty { ContentRule::Empty } else { rule })
+        Ok(if empty { Announced::Nothing } else { announced })
     }
-}
-
-/// How a field of [`OF_RESPONSES`] is covered.
-fn parameters(name: &str) -> &'static str {
-    if name == "set-cookie" { BS } else { "" }
 }
 
 /// A response that its server signed, for this request. Made only by [`verify`]. Its content is still to be checked.
@@ -76,6 +69,7 @@ fn parameters(name: &str) -> &'static str {
 pub struct Verified<'a> {
     content: ContentRule,
     scanned: Scanned<'a>,
+    fields: &'a HeaderMap,
 }
 
 impl Verified<'_> {
@@ -83,6 +77,18 @@ impl Verified<'_> {
     #[must_use]
     pub const fn content(&self) -> &ContentRule {
         &self.content
+    }
+
+    /// Which fields were signed, to be kept where the message is handed on.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        Coverage::of(self.fields, Of::Response)
+    }
+
+    /// What is left to be done and to be known of it once its fields are handed on.
+    #[must_use]
+    pub fn keep(self) -> Kept {
+        Kept { coverage: self.coverage(), content: self.content }
     }
 
     /// Whether this field was signed. What was not, anybody on the way may have put there.
@@ -99,11 +105,11 @@ impl Verified<'_> {
 /// [`Refusal::SignatureForm`] also if there is no signature; [`Refusal::Uncovered`]; [`Refusal::WrongSignature`].
 pub fn verify<'a>(key: &MacKey, parts: &ResponseParts<'a>) -> Result<Verified<'a>, Refusal> {
     let scanned = scan::scan(parts.fields).ok().flatten().ok_or(Refusal::SignatureForm)?;
-    let Scanned { created: Some(_), expires: None, nonce: None, keyid: None, tag: Some(TAG), .. } = scanned
+    let Scanned { created: Some(_), expires: None, nonce: None, keyid: None, tag: Some(tag), .. } = scanned
     else {
         return Err(Refusal::SignatureForm);
     };
-    if !parts.is_signed() {
+    if parts.tag() != Some(tag) {
         return Err(Refusal::SignatureForm);
     }
     let mut mac = key.begin();
@@ -115,7 +121,8 @@ pub fn verify<'a>(key: &MacKey, parts: &ResponseParts<'a>) -> Result<Verified<'a
     if !bool::from(mac.finish().ct_eq(&scanned.signature)) {
         return Err(Refusal::WrongSignature);
     }
-    Ok(Verified { content: parts.content()?, scanned })
+    let content = parts.content()?.rule(key, &scanned.signature);
+    Ok(Verified { content, scanned, fields: parts.fields })
 }
 
 /// Writes the signature base, and gives what of [`OF_RESPONSES`] is covered.
@@ -188,10 +195,11 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
 /// [`Refusal::Uncovered`] if a field cannot be covered; [`Refusal::SignatureForm`] if the other side would have to refuse it: a
 /// digest that is none, a repeated field, too many fields; or if the response is signed already, or the request is not.
 pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<Instructions, Refusal> {
-    if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) || !parts.is_signed() {
+    let tag = parts.tag().ok_or(Refusal::SignatureForm)?;
+    if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) {
         return Err(Refusal::SignatureForm);
     }
-    parts.content()?;
+    let announced = parts.content()?;
     let names = fields::to_be_signed(parts.fields);
     if 1 + DERIVED.len() + SIGNED.len() + names.len() > MAX_COMPONENTS {
         return Err(Refusal::SignatureForm);
@@ -228,8 +236,8 @@ pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<In
         parts.field(name, &mut mac)?;
         mac.put(b"\n");
     }
-    input.push_str(&format!(");created={};tag=\"{TAG}\"", now.0));
+    input.push_str(&format!(");created={};tag=\"{tag}\"", now.0));
     mac.put(b"\"@signature-params\": ");
     mac.put(input.get(3..).unwrap_or_default().as_bytes());
-    instructions(&input, &mac.finish())
+    instructions(&input, key, &mac.finish(), announced)
 }

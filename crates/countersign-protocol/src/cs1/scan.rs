@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 
+use super::name::KeyName;
 use crate::mac::Tag;
 
 /// No signature of the profile covers more.
@@ -17,7 +18,7 @@ pub(super) struct Scanned<'a> {
     /// The value of `@signature-params`: from the parenthesis on.
     pub(super) params: &'a str,
     /// What stands between the parentheses.
-    list: &'a str,
+    pub(super) list: &'a str,
     pub(super) created: Option<u64>,
     pub(super) expires: Option<u64>,
     pub(super) nonce: Option<&'a str>,
@@ -89,6 +90,11 @@ pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
 }
 
 impl<'a> Scanned<'a> {
+    /// Which key it names; `None` if it does not name one as the profile does.
+    pub(super) fn key_name(&self) -> Option<KeyName<'a>> {
+        KeyName::read(self.tag?, self.keyid?)
+    }
+
     /// Whether it covers this name with just these parameters.
     pub(super) fn covers(&self, name: &str, parameters: &str) -> bool {
         self.components().any(|component| component == Ok((name, parameters)))
