@@ -66,26 +66,34 @@
 //! ```
 
 mod base;
+mod body;
+mod bound;
 mod connector;
+mod cs1;
 mod error;
 mod follow;
 mod given;
+mod guides;
 mod handshake;
 mod known;
 mod narrate;
 mod pin;
 mod probe;
 mod session;
+mod trail;
 mod trust;
+mod way;
 
 pub use base::BaseUrl;
+pub use body::{Body, BodyError, Standing};
 pub use connector::{HttpClient, http_client};
-pub use error::ClientError;
+pub use error::{ClientError, Unproved};
 pub use given::certificate_dates;
 pub use narrate::{Narration, Narrator};
 pub use pin::{certificate_is_for, certificate_pin};
 pub use probe::{Dated, Probe, probe};
 pub use session::{Builder, Client};
 pub use trust::tls_config;
+pub use way::BoxError;
 
 pub use countersign_store::Trust;
