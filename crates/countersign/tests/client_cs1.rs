@@ -50,7 +50,8 @@ async fn a_signed_answer_is_handed_on_verified_and_with_its_coverage() {
     };
     let script = Script { answer: Box::new(answer), change: Box::new(change), ..Script::default() };
     let (orders, client) = started(script).await;
-    for request in [post("/items?a=b", "data"), get("/items"), Request::head("/").body(Bytes::new()).unwrap()] {
+    for request in [post("/items?a=b", "data"), get("/items"), Request::head("/").body(Bytes::new()).unwrap()]
+    {
         let sent = request.body().clone();
         let response = client.send(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
@@ -76,7 +77,8 @@ async fn the_client_is_a_tower_service() {
 async fn cs_3_a_server_that_has_or_leaves_another_profile_is_an_error() {
     let keys = client_support::Keys::new();
     let of = |status: u16, body: serde_json::Value| -> Said { (status, vec![], body.to_string()) };
-    let unknown = json!({"type": "urn:countersign:problem:unsupported-protocol", "title": "Use shared-secret"});
+    let unknown =
+        json!({"type": "urn:countersign:problem:unsupported-protocol", "title": "Use shared-secret"});
     for (status, body) in [
         (200, json!({"challenge": client_support::CHALLENGE, "expiresIn": 30})),
         (400, unknown),
@@ -140,7 +142,11 @@ async fn cs_35_an_unsigned_answer_is_not_handed_on_whatever_it_says() {
     for status in [200, 204, 302, 403, 404, 421, 429, 500, 503] {
         let instead = move |_: &client_support::Seen, _: usize| {
             let answer = Response::builder().status(status).header("retry-after", "7");
-            Some(answer.body(Bytes::from_static(b"{\"type\":\"urn:countersign:problem:rate-limited\"}")).unwrap())
+            Some(
+                answer
+                    .body(Bytes::from_static(b"{\"type\":\"urn:countersign:problem:rate-limited\"}"))
+                    .unwrap(),
+            )
         };
         let script = Script { instead: Box::new(instead), ..Script::default() };
         let (orders, client) = started(script).await;
@@ -203,7 +209,11 @@ async fn cs_35_an_answer_that_was_changed_on_its_way_is_none() {
         let client = Client::builder().audit(sink.clone()).build(&orders.peer()).unwrap();
         let error = client.send(post("/x", "data")).await.unwrap_err();
         let found = why(&error);
-        assert!(found == expected || matches!((found, expected), (Unproved::Uncovered(_), Unproved::Uncovered(_))), "{number}: {found}");
+        assert!(
+            found == expected
+                || matches!((found, expected), (Unproved::Uncovered(_), Unproved::Uncovered(_))),
+            "{number}: {found}"
+        );
         let last = sink.records().pop().unwrap();
         assert_eq!((last.outcome, &*last.reason), (Outcome::Refused, "response-unproved"));
     }
@@ -281,8 +291,12 @@ async fn cs_35_an_idempotency_key_lets_an_unsafe_request_be_repeated_and_an_over
 
 #[tokio::test]
 async fn cs_35_a_server_that_always_says_401_gets_one_handshake_more_and_one_request() {
-    for refused in [Refusal::Ticket(TokenError::Key), Refusal::ClockSkew, Refusal::WrongSignature, Refusal::RequestReplayed]
-    {
+    for refused in [
+        Refusal::Ticket(TokenError::Key),
+        Refusal::ClockSkew,
+        Refusal::WrongSignature,
+        Refusal::RequestReplayed,
+    ] {
         let instead = move |_: &client_support::Seen, _: usize| Some(refusal(refused));
         let (orders, client) = started(Script { instead: Box::new(instead), ..Script::default() }).await;
         let error = client.send(get("/")).await.unwrap_err();
@@ -336,7 +350,15 @@ async fn a_ticket_is_renewed_before_it_expires_and_no_request_fails() {
 #[tokio::test]
 async fn what_countersign_sets_itself_is_refused_before_anything_is_sent() {
     let (orders, client) = started(Script::default()).await;
-    for name in ["signature", "signature-input", "countersign-body", "x-api-key", "x-signature", "host", "content-digest"] {
+    for name in [
+        "signature",
+        "signature-input",
+        "countersign-body",
+        "x-api-key",
+        "x-signature",
+        "host",
+        "content-digest",
+    ] {
         let request = Request::post("/x").header(name, "x").body(Bytes::from_static(b"data")).unwrap();
         let error = client.send(request).await.unwrap_err();
         assert!(matches!(&error, ClientError::HeaderTaken(taken) if *taken == name), "{error}");
@@ -404,7 +426,10 @@ async fn handshakes_are_on_the_trail_and_narrated_without_keys_tickets_and_secre
     assert_eq!(records.len(), 1, "one handshake");
     assert_eq!(records[0].outcome, Outcome::Accepted);
     let told = told.lock().unwrap();
-    assert!(told.contains("both sides have proved themselves") && told.contains("keyid=\"cst...\""), "{told}");
+    assert!(
+        told.contains("both sides have proved themselves") && told.contains("keyid=\"cst...\""),
+        "{told}"
+    );
     let signature = orders.seen().pop().unwrap().headers["signature"].to_str().unwrap().to_owned();
     let input = orders.seen().pop().unwrap().headers["signature-input"].to_str().unwrap().to_owned();
     let ticket = input.split("cst.").nth(1).unwrap().split('"').next().unwrap().to_owned();

@@ -25,7 +25,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tower::{ServiceBuilder, ServiceExt as _};
+use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
 const LABEL: &[u8] = b"EXPORTER-Channel-Binding";
@@ -78,20 +78,16 @@ async fn start(script: Script, alpn: &'static [u8], sees: Sees) -> Tls {
                         Sees::Another => Some(On(Exporter::new(Zeroizing::new(random())))),
                         Sees::None => None,
                     };
-                    let service = ServiceBuilder::new()
-                        .map_request(move |request: Request<hyper::body::Incoming>| {
-                            let mut request = request.map(Body::new);
-                            if let Some(on) = on.clone() {
-                                request.extensions_mut().insert(on);
-                            }
-                            request
-                        })
-                        .service(app.map_err(|never| match never {}));
-                    let service = service.map_err(|never: std::convert::Infallible| never);
+                    let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+                        let mut request = request.map(Body::new);
+                        if let Some(on) = on.clone() {
+                            request.extensions_mut().insert(on);
+                        }
+                        app.clone().oneshot(request)
+                    });
                     let builder = auto::Builder::new(TokioExecutor::new());
-                    let _ = builder
-                        .serve_connection(TokioIo::new(tls), TowerToHyperService::new(service))
-                        .await;
+                    let _ =
+                        builder.serve_connection(TokioIo::new(tls), TowerToHyperService::new(service)).await;
                 });
             }
         });

@@ -31,7 +31,9 @@ pub enum ClientError {
     #[error("the request cannot be signed, and nothing was sent: {0}")]
     Unsignable(String),
     /// Caller: streams belong to `cs1`.
-    #[error("content is streamed under the profile cs1 only, and this peer has {0}; give it to `Client::send` as a whole")]
+    #[error(
+        "content is streamed under the profile cs1 only, and this peer has {0}; give it to `Client::send` as a whole"
+    )]
     NoStreams(Profile),
     /// Config: the peer is bound to its TLS connection, and there is none.
     #[error(

@@ -173,12 +173,11 @@ impl Wire<'_> {
     ) -> Result<Handshake, Failure> {
         self.say(match binding {
             protocol::Binding::None => "profile cs1: asking for a challenge",
-            protocol::Binding::TlsExporter => "profile cs1, bound to the TLS connection: asking for a challenge",
+            protocol::Binding::TlsExporter => {
+                "profile cs1, bound to the TLS connection: asking for a challenge"
+            }
         });
-        let random = protocol::client::Randomness {
-            nonce: random(),
-            ephemeral: Zeroizing::new(random()),
-        };
+        let random = protocol::client::Randomness { nonce: random(), ephemeral: Zeroizing::new(random()) };
         let (request, waiting) = protocol::client::start(credential, binding, &random);
         let answer = self.post(request).await?;
         let since = Instant::now();
@@ -228,10 +227,7 @@ impl Wire<'_> {
     }
 
     /// Sends one request and waits for the head of its response.
-    pub(super) async fn send(
-        &self,
-        request: Request<Bytes>,
-    ) -> Result<http::Response<Body>, ClientError> {
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<http::Response<Body>, ClientError> {
         self.send_whole(self.lane().await?, request).await
     }
 

@@ -95,10 +95,15 @@ mod tests {
         }
         headers.insert(
             "signature-input",
-            HeaderValue::from_static("cs=(\"@method\");created=1;keyid=\"cst.the-ticket\";tag=\"countersign\""),
+            HeaderValue::from_static(
+                "cs=(\"@method\");created=1;keyid=\"cst.the-ticket\";tag=\"countersign\"",
+            ),
         );
         let signed = Narration::response(StatusCode::OK, &headers).to_string();
-        assert!(signed.contains("cs=(\"@method\");created=1;keyid=\"cst...\";tag=\"countersign\""), "{signed}");
+        assert!(
+            signed.contains("cs=(\"@method\");created=1;keyid=\"cst...\";tag=\"countersign\""),
+            "{signed}"
+        );
         assert!(text.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{text}");
     }
 }

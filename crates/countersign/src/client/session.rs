@@ -341,9 +341,8 @@ impl Inner {
 
 /// When a session is to be renewed and when it ends: a little before the server ends it, so that nothing ends on its way.
 fn lifetime(handshake: &Handshake) -> (Instant, Instant) {
-    let early = |granted: Duration, part: u32, most: u64| {
-        granted - (granted / part).min(Duration::from_secs(most))
-    };
+    let early =
+        |granted: Duration, part: u32, most: u64| granted - (granted / part).min(Duration::from_secs(most));
     match handshake {
         Handshake::Session(Session { expires_in: Some(seconds), .. }) => {
             let granted = Duration::from_secs((*seconds).min(24 * 60 * 60));

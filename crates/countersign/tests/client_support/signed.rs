@@ -56,6 +56,10 @@ impl Pair for Holder {
     }
 }
 
+type Instead = dyn Fn(&Seen, usize) -> Option<Response<Bytes>> + Send + Sync;
+type Answer = dyn Fn(&Seen) -> Response<Bytes> + Send + Sync;
+type Change = dyn Fn(&mut Response<Bytes>) + Send + Sync;
+
 /// What the server does. Each part has the right thing as its default.
 pub(crate) struct Script {
     /// How long its tickets live.
@@ -65,11 +69,11 @@ pub(crate) struct Script {
     pub(crate) second: fn(&mut Value),
     pub(crate) fourth: fn(&mut Value),
     /// What it says to a request (the first is 0) in the place of judging it.
-    pub(crate) instead: Box<dyn Fn(&Seen, usize) -> Option<Response<Bytes>> + Send + Sync>,
+    pub(crate) instead: Box<Instead>,
     /// What the handler answers.
-    pub(crate) answer: Box<dyn Fn(&Seen) -> Response<Bytes> + Send + Sync>,
+    pub(crate) answer: Box<Answer>,
     /// Changes what was signed on its way.
-    pub(crate) change: Box<dyn Fn(&mut Response<Bytes>) + Send + Sync>,
+    pub(crate) change: Box<Change>,
     /// Answers are streams, of which this becomes.
     pub(crate) stream: Option<fn(&mut VecDeque<Piece>)>,
     /// From this request on (the first is 0), it is as after a crash: it wants a nonce of its own.
@@ -383,8 +387,7 @@ impl State {
         }
         let status = response.status().as_u16();
         let parts = ResponseParts { status, fields: response.headers(), request };
-        let Instructions { signature_input, signature, stream } =
-            response::sign(key, &parts, now()).unwrap();
+        let Instructions { signature_input, signature, stream } = response::sign(key, &parts, now()).unwrap();
         response.headers_mut().insert("signature-input", signature_input);
         response.headers_mut().insert("signature", signature);
         (self.script.change)(&mut response);

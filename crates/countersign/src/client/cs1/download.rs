@@ -7,7 +7,7 @@ use bytes::Bytes;
 use countersign_protocol::cs1::content::ContentCheck;
 use countersign_protocol::cs1::stream::COUNTERSIGN_BODY_MAC;
 use http::HeaderMap;
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use hyper::body::Incoming;
 
 use crate::client::BodyError;

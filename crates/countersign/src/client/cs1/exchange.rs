@@ -143,6 +143,8 @@ impl Client {
 fn signed(session: &Current) -> Result<&Session, ClientError> {
     match &session.handshake {
         Handshake::Signed(keys) => Ok(keys),
-        _ => Err(ClientError::Unsignable("the peer's profile has changed meanwhile; send it again".to_owned())),
+        _ => {
+            Err(ClientError::Unsignable("the peer's profile has changed meanwhile; send it again".to_owned()))
+        }
     }
 }

@@ -25,16 +25,8 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
 /// What a caller's request must not have. `Host` would have the server look for another authority than the one that is signed.
 /// Upgraded connections are not built (CS-39).
-const TAKEN: [HeaderName; 8] = [
-    SIGNATURE_INPUT,
-    SIGNATURE,
-    COUNTERSIGN_BODY,
-    X_API_KEY,
-    X_CHALLENGE,
-    X_SIGNATURE,
-    HOST,
-    UPGRADE,
-];
+const TAKEN: [HeaderName; 8] =
+    [SIGNATURE_INPUT, SIGNATURE, COUNTERSIGN_BODY, X_API_KEY, X_CHALLENGE, X_SIGNATURE, HOST, UPGRADE];
 
 /// What changes the method for some servers: a GET with one of them need not be safe.
 const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
@@ -141,9 +133,9 @@ impl Prepared {
         let sending = match (&mut self.content, stream) {
             (Held::Whole(content), _) => Sending::held(content.clone()),
             (Held::Stream(content), Some(signer)) => {
-                let content = content.take().ok_or_else(|| {
-                    ClientError::Unsignable("its content was sent already".to_owned())
-                })?;
+                let content = content
+                    .take()
+                    .ok_or_else(|| ClientError::Unsignable("its content was sent already".to_owned()))?;
                 Sending::Streamed(Box::new(Upload::new(content, signer, &parts.headers)))
             }
             (Held::Stream(_), None) => {
@@ -168,10 +160,14 @@ impl Prepared {
         });
         let why = match wrong {
             Some(name) if fields.get_all(name).iter().count() > 1 => {
-                format!("the field {name} stands in it more than once, and of such ones nobody knows which counts")
+                format!(
+                    "the field {name} stands in it more than once, and of such ones nobody knows which counts"
+                )
             }
             Some(name) => format!("the value of the field {name} is not visible ASCII, or not of its form"),
-            None if fields.len() > 40 => "it has too many fields: at most 64 components can be signed".to_owned(),
+            None if fields.len() > 40 => {
+                "it has too many fields: at most 64 components can be signed".to_owned()
+            }
             None => format!("its target has characters that must be percent-encoded ({refusal})"),
         };
         ClientError::Unsignable(why)

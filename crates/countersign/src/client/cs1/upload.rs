@@ -10,7 +10,7 @@ use bytes::Bytes;
 use countersign_protocol::cs1::stream::{COUNTERSIGN_BODY_MAC, StreamSigner};
 use http::header::TRAILER;
 use http::{HeaderMap, HeaderName};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 
 use crate::client::way::{BoxError, Content};
 
