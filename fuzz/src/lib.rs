@@ -31,12 +31,14 @@ mod identity;
 mod input;
 mod master_key;
 pub mod mutate;
+mod nonces;
 mod origin;
 mod probe;
 mod proxies;
 mod replies;
 mod requests;
 mod store;
+mod streams;
 mod tokens;
 mod urls;
 mod vault;
@@ -70,7 +72,7 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 40] = [
+pub const TARGETS: [Target; 43] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
@@ -81,10 +83,13 @@ pub const TARGETS: [Target; 40] = [
     target("challenge", QUICK, challenges::form),
     target("challenge_answers", QUICK, replies::challenge_answers),
     target("config", MIDDLE, config::config),
+    target("cs1_accept_signature", QUICK, nonces::accept_signature),
     target("cs1_bodies", QUICK, cs1::bodies),
     target("cs1_challenge", QUICK, cs1::challenge),
+    target("cs1_nonce", QUICK, nonces::nonce),
     target("cs1_request", QUICK, cs1::request),
     target("cs1_response", QUICK, cs1::response),
+    target("cs1_stream", MIDDLE, streams::stream),
     target("exchange", QUICK, exchange::exported),
     target("explain", SLOW, explain::explain),
     target("forwarded", QUICK, proxies::forwarded),

@@ -18,7 +18,7 @@ use std::time::Duration;
 use countersign::ServiceName;
 use countersign::client::BaseUrl;
 use countersign::protocol::shared_secret::Lifetime;
-use countersign::server::{Limits, Network, ProxyHeader, TrustedProxies};
+use countersign::server::{ExternalUrl, Limits, Network, ProxyHeader, TrustedProxies};
 use countersign::store::Quota;
 use countersign_gateway::{ListenError, ListenUrl, Timeouts};
 use serde::{Deserialize, Deserializer, de};
@@ -66,6 +66,7 @@ pub(crate) struct Serve {
     pub(crate) max_connections: Bounded<1, 1_000_000>,
     pub(crate) max_connections_per_source: Bounded<1, 1_000_000>,
     trusted_proxies: Vec<Spanned<String>>,
+    pub(crate) external_urls: Vec<ExternalUrlText>,
     proxy_header: Option<Spanned<ProxyHeaderName>>,
 }
 
@@ -80,6 +81,7 @@ impl Default for Serve {
             max_connections: Bounded(4096),
             max_connections_per_source: Bounded(1024),
             trusted_proxies: Vec::new(),
+            external_urls: Vec::new(),
             proxy_header: None,
         }
     }
@@ -91,6 +93,16 @@ impl Serve {
         let networks = self.trusted_proxies.iter().filter_map(|network| network.as_ref().parse().ok());
         let header = self.proxy_header.as_ref().map(|name| name.as_ref().0);
         TrustedProxies::new(networks.collect(), header.unwrap_or_default())
+    }
+}
+
+/// Where callers reach this service.
+#[derive(Clone, Debug)]
+pub(crate) struct ExternalUrlText(pub(crate) ExternalUrl);
+
+impl<'de> Deserialize<'de> for ExternalUrlText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map(Self).map_err(de::Error::custom)
     }
 }
 

@@ -12,6 +12,7 @@ mod keys;
 mod life;
 mod secret_input;
 mod show;
+mod state;
 
 use std::process::ExitCode;
 

@@ -3,37 +3,48 @@
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use countersign::server::{AuthLayer, Authenticator, Peer, router};
+use countersign::server::{AuthLayer, Authenticator, Peer, RequestBody, ResponseBody, router};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Request};
+use http::{Extensions, HeaderValue, Request};
+use http_body_util::BodyExt as _;
 use serde::Serialize;
+use tower::ServiceBuilder;
 use tower::service_fn;
-use tower::{ServiceBuilder, ServiceExt as _};
 
 use crate::Upstream;
 
 /// The endpoints, and behind the layer either `upstream` or an answer that names the caller.
 pub(crate) fn router_for(authenticator: Authenticator, upstream: Option<Upstream>) -> Router {
-    let protected = ServiceBuilder::new().layer(AuthLayer::new(authenticator.clone()));
+    let protected = ServiceBuilder::new()
+        .map_response(|response: Response<ResponseBody>| response.map(Body::new))
+        .layer(AuthLayer::new(authenticator.clone()).take_streams(true));
     let routes = router(authenticator);
     match upstream {
         Some(upstream) => {
-            let forward = service_fn(move |request: Request<Body>| {
+            // What breaks off on its way is incomplete for the upstream too (RFC 9112, section 8), and `Countersign-Body` tells it
+            // that nothing is final before.
+            let forward = service_fn(move |request: Request<RequestBody>| {
                 let upstream = upstream.clone();
-                async move { Ok(upstream.forward(request).await) }
+                async move { Ok(upstream.forward(request.map(Body::new)).await) }
             });
-            routes
-                .fallback_service(protected.service(forward).map_response(|response| response.map(Body::new)))
+            routes.fallback_service(protected.service(forward))
         }
         None => {
-            let greet = service_fn(|request: Request<Body>| async move { Ok(who(&request)) });
-            routes.fallback_service(protected.service(greet).map_response(|response| response.map(Body::new)))
+            let greet = service_fn(|request: Request<RequestBody>| async move { Ok(greet(request).await) });
+            routes.fallback_service(protected.service(greet))
         }
     }
 }
 
+/// Takes all of the request in, which is verified at its end at the latest, and names its sender.
+async fn greet(request: Request<RequestBody>) -> Response {
+    let (parts, mut body) = request.into_parts();
+    while let Some(Ok(_)) = body.frame().await {}
+    who(&parts.extensions)
+}
+
 /// `{"authenticated":true,"service":"billing",…}`
-fn who(request: &Request<Body>) -> Response {
+fn who(extensions: &Extensions) -> Response {
     #[derive(Serialize)]
     struct Who<'a> {
         authenticated: bool,
@@ -41,7 +52,7 @@ fn who(request: &Request<Body>) -> Response {
         credential: String,
         profile: &'a str,
     }
-    let Some(peer) = request.extensions().get::<Peer>() else {
+    let Some(peer) = extensions.get::<Peer>() else {
         return Response::builder().status(500).body(Body::empty()).unwrap_or_default();
     };
     let who = Who {

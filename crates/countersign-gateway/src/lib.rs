@@ -10,6 +10,7 @@
 mod activity;
 mod admin;
 mod app;
+mod external;
 mod files;
 mod identity;
 mod listen;

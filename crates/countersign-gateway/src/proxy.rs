@@ -4,6 +4,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use countersign::client::{BaseUrl, ClientError, HttpClient, http_client};
+use countersign::protocol::cs1::request::join_cookies;
 use countersign::protocol::problem::Problem;
 use countersign::protocol::refusal::Malformed;
 use countersign::server::{
@@ -11,7 +12,7 @@ use countersign::server::{
 };
 use countersign::store::Trust;
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    CONNECTION, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -173,16 +174,6 @@ fn strip_forwarding(headers: &mut HeaderMap) {
     });
 }
 
-/// HTTP/2 may send one cookie header per cookie; HTTP/1.1 knows only one (RFC 9113, section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice()))
-    {
-        headers.insert(COOKIE, joined);
-    }
-}
-
 fn text(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
@@ -198,6 +189,8 @@ fn source(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
+
     use super::*;
 
     #[test]

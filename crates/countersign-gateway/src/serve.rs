@@ -7,10 +7,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use countersign::protocol::cs1::Exporter;
 use countersign::protocol::mac::encode_hex;
 use countersign::protocol::problem::Problem;
 use countersign::protocol::refusal::Malformed;
-use countersign::server::{Authenticator, SourceAddr, problem_response};
+use countersign::server::{Authenticator, ExternalUrl, SourceAddr, TlsExporter, problem_response};
 use countersign::store::random;
 use http::header::HOST;
 use http::uri::Authority;
@@ -23,11 +24,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
+use zeroize::Zeroizing;
 
 use crate::activity::{Activity, Finding};
 use crate::sources::Sources;
-use crate::{ListenError, ListenUrl, Metrics, TlsIdentity, Upstream, admin, app, files};
+use crate::{ListenError, ListenUrl, Metrics, TlsIdentity, Upstream, admin, app, external, files};
 
 /// How long a caller may take. What takes longer is cut off.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +73,9 @@ pub struct Settings {
     pub upstream: Option<Upstream>,
     /// Allows plain HTTP beyond loopback.
     pub danger_plain_http: bool,
+    /// Under which URLs callers reach the public listeners (`cs1`). Default, if there are none: the names in the certificate
+    /// with the listener's port, and for plain listeners the address, or the names of loopback.
+    pub external_urls: Vec<ExternalUrl>,
     /// Connections at one time; further ones wait to be accepted. Default: 4096.
     pub max_connections: usize,
     /// Connections of one source (an IPv4 address, an IPv6 /64) at one time; further ones are closed. Not for the
@@ -91,6 +97,7 @@ impl Settings {
             tls: None,
             upstream: None,
             danger_plain_http: false,
+            external_urls: Vec::new(),
             max_connections: 4096,
             max_connections_per_source: 1024,
             max_head: 32 * 1024,
@@ -154,6 +161,12 @@ impl Gateway {
             }
             public.push(open(*listener).await?);
         }
+        authenticator.set_external_urls(if settings.external_urls.is_empty() {
+            let open: Vec<ListenUrl> = public.iter().map(|(url, _)| *url).collect();
+            external::urls(&open, settings.tls.as_ref())?
+        } else {
+            settings.external_urls.clone()
+        });
         let admin = match settings.admin {
             Some(address) => {
                 let listener = ListenUrl { tls: false, address };
@@ -319,9 +332,12 @@ impl Acceptor {
         stream.set_write_timeout(Some(self.timeouts.write));
         let stream = Box::pin(stream);
         match &self.tls {
-            None => self.serve(stream, address, stopped).await,
+            None => self.serve(stream, address, None, stopped).await,
             Some(tls) => match tokio::time::timeout(self.timeouts.tls_handshake, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.serve(stream, address, stopped).await,
+                Ok(Ok(stream)) => {
+                    let exporter = exporter(&stream);
+                    self.serve(stream, address, exporter, stopped).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, %address, "no TLS handshake"),
                 Err(_) => tracing::debug!(%address, "the TLS handshake took too long"),
             },
@@ -332,6 +348,7 @@ impl Acceptor {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         address: SocketAddr,
+        exporter: Option<TlsExporter>,
         mut stopped: watch::Receiver<()>,
     ) {
         let app = self.app.clone();
@@ -341,6 +358,9 @@ impl Acceptor {
             let running = watched.begin();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(SourceAddr(address.ip()));
+            if let Some(exporter) = &exporter {
+                request.extensions_mut().insert(exporter.clone());
+            }
             let answer = answer(app.clone(), request);
             async move { answer.await.map(|response| response.map(|body| running.watch(body))) }
         });
@@ -370,6 +390,14 @@ impl Acceptor {
             tracing::debug!(error = %error, %address, "connection ended");
         }
     }
+}
+
+/// What binds to this connection (RFC 9266).
+fn exporter<S>(stream: &TlsStream<S>) -> Option<TlsExporter> {
+    let (_, connection) = stream.get_ref();
+    let bytes = connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""));
+    // Nobody who is bound to TLS gets in without.
+    bytes.ok().map(|bytes| TlsExporter(Exporter::new(Zeroizing::new(bytes))))
 }
 
 /// Asks for one Host in HTTP/1.1 (RFC 9112, section 3.2), then serves.

@@ -48,6 +48,14 @@ pub enum Problem {
     RequestReplayed,
     /// 401: the content is not the one that was signed.
     DigestMismatch,
+    /// 421: sent to an authority that this server does not have (RFC 9110, section 15.5.20).
+    Misdirected,
+    /// 413: more content than is held until it is verified (RFC 9110, section 15.5.14).
+    ContentTooLarge,
+    /// 406: the response has to be a stream, whose MAC is a trailer.
+    TrailersRequired,
+    /// 500: what the handler answered cannot be signed.
+    ResponseUnsignable,
     /// 404: no such path on this listener.
     NotFound,
     /// 405: the endpoints take POST only.
@@ -89,6 +97,10 @@ impl Problem {
             Self::NonceRequired => "nonce-required",
             Self::RequestReplayed => "request-replayed",
             Self::DigestMismatch => "digest-mismatch",
+            Self::Misdirected => "misdirected",
+            Self::ContentTooLarge => "content-too-large",
+            Self::TrailersRequired => "trailers-required",
+            Self::ResponseUnsignable => "response-unsignable",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::MethodNotForwarded => "method-not-forwarded",
@@ -118,6 +130,10 @@ impl Problem {
             | Self::RequestReplayed
             | Self::DigestMismatch
             | Self::SessionInvalid => 401,
+            Self::Misdirected => 421,
+            Self::ContentTooLarge => 413,
+            Self::TrailersRequired => 406,
+            Self::ResponseUnsignable => 500,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::MethodNotForwarded => 501,
@@ -134,9 +150,9 @@ impl Problem {
         match self {
             Self::Malformed(_) => "Correct the form of the request",
             Self::TwoMethods => "Send one kind of credentials only: a token, or an API key in one place",
-            Self::UnsupportedProtocol => "Use the profile shared-secret or api-key with this server",
+            Self::UnsupportedProtocol => "Use a profile that this server has: cs1, shared-secret or api-key",
             Self::CredentialsRequired => {
-                "Authenticate: send X-API-Key to get a challenge, or a token from /verify_challenge"
+                "Authenticate: sign the request (cs1), send X-API-Key to get a challenge, or send a token from /verify_challenge"
             }
             Self::ChallengeRequired => {
                 "Sign the challenge: repeat the request with X-API-Key, X-Challenge and X-Signature"
@@ -157,6 +173,18 @@ impl Problem {
             Self::NonceRequired => "Sign the request again, with the nonce that Accept-Signature gives",
             Self::RequestReplayed => "Sign each request anew: this signature has been used",
             Self::DigestMismatch => "Send the content that was signed: Content-Digest does not match it",
+            Self::Misdirected => {
+                "Send the request to a name of this service, and tell its operator if you did: a proxy may change it on the way"
+            }
+            Self::ContentTooLarge => {
+                "Send less content, or where the service takes streams announce it as one: countersign-body: stream"
+            }
+            Self::TrailersRequired => {
+                "Send `TE: trailers`: the response is too long to be held. The request has had its effect"
+            }
+            Self::ResponseUnsignable => {
+                "Tell the operator of this service: its response cannot be signed. The request has had its effect"
+            }
             Self::NotFound => "Check the path",
             Self::MethodNotAllowed => "Use POST",
             Self::MethodNotForwarded => "Use another method: CONNECT and TRACE are not forwarded",

@@ -84,6 +84,16 @@ pub enum Refusal {
     },
     /// The replay log is full; nothing live is evicted, so nothing new is accepted.
     ReplayLogFull,
+    /// `cs1`: signed without a handshake, which is not switched on for this peer.
+    DirectOff,
+    /// `cs1`: the request was sent to an authority that is not ours, or whose name was changed on the way.
+    Misdirected,
+    /// `cs1`: the content is longer than what is held, and not announced as a stream.
+    ContentTooLarge,
+    /// `cs1`: a stream, which is not taken here: who handles it would have to know that nothing is final before its end.
+    StreamsOff,
+    /// Our clock shows a time before 2001 or after 2286.
+    ClockUnusable,
     /// The trail cannot be written, so nothing is accepted.
     AuditUnavailable,
     /// The store could not be asked for so long that a removal may have been missed.
@@ -160,6 +170,11 @@ impl Refusal {
             Self::RateLimited { scope: Scope::KeyFailures, .. } => "rate-limited-key-failures",
             Self::TooManyChallenges { .. } => "too-many-challenges",
             Self::ReplayLogFull => "replay-log-full",
+            Self::DirectOff => "direct-off",
+            Self::Misdirected => "misdirected",
+            Self::ContentTooLarge => "content-too-large",
+            Self::StreamsOff => "streams-off",
+            Self::ClockUnusable => "clock-unusable",
             Self::AuditUnavailable => "audit-unavailable",
             Self::StoreStale => "store-stale",
         }
@@ -183,6 +198,7 @@ impl Refusal {
                 | Self::WrongSignature
                 | Self::WrongBinding
                 | Self::ZeroShare
+                | Self::DirectOff
                 | Self::RequestReplayed
                 | Self::DigestMismatch
                 | Self::NothingOutstanding
@@ -213,6 +229,7 @@ impl Refusal {
             | Self::WrongSignature
             | Self::WrongBinding
             | Self::ZeroShare
+            | Self::DirectOff
             | Self::NothingOutstanding => Problem::AuthenticationFailed,
             Self::SignatureForm => Problem::SignatureMalformed,
             Self::Uncovered(name) => Problem::Uncovered(name),
@@ -226,7 +243,11 @@ impl Refusal {
             Self::RateLimited { retry_after, .. } | Self::TooManyChallenges { retry_after } => {
                 Problem::RateLimited { retry_after: *retry_after }
             }
-            Self::ReplayLogFull | Self::AuditUnavailable | Self::StoreStale => Problem::Unavailable,
+            Self::Misdirected => Problem::Misdirected,
+            Self::ContentTooLarge | Self::StreamsOff => Problem::ContentTooLarge,
+            Self::ReplayLogFull | Self::AuditUnavailable | Self::StoreStale | Self::ClockUnusable => {
+                Problem::Unavailable
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ struct Generation {
     kid: [u8; 8],
     key: AeadKey,
     since: UnixTime,
+    /// It comes from an earlier run.
+    is_kept: bool,
 }
 
 impl Generation {
@@ -43,16 +45,23 @@ impl Generation {
         let mut kid = [0; 8];
         let mut root = Zeroizing::new([0; 32]);
         kid.iter_mut().chain(root.iter_mut()).zip(random.iter()).for_each(|(to, from)| *to = *from);
-        Self { random: random.clone(), kid, key: AeadKey::derive(&root, purpose.label), since }
+        Self {
+            random: random.clone(),
+            kid,
+            key: AeadKey::derive(&root, purpose.label),
+            since,
+            is_kept: false,
+        }
     }
 }
 
-/// The current key and the one before.
+/// The current key, and those before whose last value may still be good.
 pub(crate) struct SealingKeys {
     purpose: Purpose,
     service: ServiceName,
     current: Generation,
-    previous: Option<Generation>,
+    /// The newest first.
+    previous: Vec<Generation>,
 }
 
 impl SealingKeys {
@@ -63,7 +72,7 @@ impl SealingKeys {
         random: &Zeroizing<[u8; 40]>,
         now: UnixTime,
     ) -> Self {
-        Self { purpose, service, current: Generation::new(purpose, random, now), previous: None }
+        Self { purpose, service, current: Generation::new(purpose, random, now), previous: Vec::new() }
     }
 
     /// Whether the current key has served its time.
@@ -74,23 +83,26 @@ impl SealingKeys {
     /// Makes a new current key; the old one goes on opening.
     pub(crate) fn rotate(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
         let next = Generation::new(self.purpose, random, now);
-        self.previous = Some(std::mem::replace(&mut self.current, next));
+        self.previous.insert(0, std::mem::replace(&mut self.current, next));
     }
 
-    /// Erases the key before the current one if nothing that it sealed can be good any more: so long, in seconds, is
-    /// what it seals good.
+    /// Erases the keys before the current one of which nothing that they sealed can be good any more: so long, in seconds,
+    /// is what they seal good.
     pub(crate) fn erase_previous(&mut self, now: UnixTime, lifetime: u64) {
-        if now.since(self.current.since) >= lifetime {
-            self.previous = None;
-        }
+        let mut replaced = self.current.since;
+        self.previous.retain(|generation| {
+            let keep = now.since(replaced) < lifetime;
+            replaced = generation.since;
+            keep
+        });
     }
 
-    /// The keys as bytes: `LP(purpose)`, then `LP(kid ‖ K) ‖ LP(since)` for the current one and the one before.
+    /// The keys as bytes: `LP(purpose)`, then `LP(kid ‖ K) ‖ LP(since)` for the current one and those before.
     pub(crate) fn export(&self) -> Zeroizing<Vec<u8>> {
-        let generations = [Some(&self.current), self.previous.as_ref()];
+        let generations = std::iter::once(&self.current).chain(&self.previous);
         let mut bytes = Zeroizing::new(Vec::with_capacity(256));
         bytes.extend(lp(&[self.purpose.label.as_bytes()]));
-        for generation in generations.into_iter().flatten() {
+        for generation in generations {
             let encoded =
                 Zeroizing::new(lp(&[generation.random.as_slice(), &generation.since.0.to_be_bytes()]));
             bytes.extend_from_slice(&encoded);
@@ -107,10 +119,10 @@ impl SealingKeys {
         let mut generation = || {
             let random = Zeroizing::new(fields.array()?);
             let since = UnixTime(u64::from_be_bytes(fields.array()?));
-            Some(Generation::new(purpose, &random, since))
+            Some(Generation { is_kept: true, ..Generation::new(purpose, &random, since) })
         };
         let current = generation()?;
-        let previous = generation();
+        let previous = std::iter::from_fn(generation).collect();
         fields.is_empty().then_some(Self { purpose, service, current, previous })
     }
 
@@ -123,18 +135,23 @@ impl SealingKeys {
 
     /// Opens what [`SealingKeys::seal`] made.
     pub(crate) fn open(&self, text: &str) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        self.open_noting(text).map(|(opened, _)| opened)
+    }
+
+    /// The same, and whether it was sealed in an earlier run.
+    pub(crate) fn open_noting(&self, text: &str) -> Result<(Zeroizing<Vec<u8>>, bool), TokenError> {
         let encoded = text.strip_prefix(self.purpose.prefix).ok_or(TokenError::Form)?;
         if text.len() > MAX_LEN {
             return Err(TokenError::Form);
         }
         let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Form)?;
         let (kid, sealed) = bytes.split_first_chunk::<8>().ok_or(TokenError::Form)?;
-        let generation = [Some(&self.current), self.previous.as_ref()]
-            .into_iter()
-            .flatten()
+        let generation = std::iter::once(&self.current)
+            .chain(&self.previous)
             .find(|generation| generation.kid == *kid)
             .ok_or(TokenError::Key)?;
-        generation.key.open(&self.aad(generation), sealed).map_err(|_| TokenError::Seal)
+        let opened = generation.key.open(&self.aad(generation), sealed).map_err(|_| TokenError::Seal)?;
+        Ok((opened, generation.is_kept))
     }
 
     fn aad(&self, generation: &Generation) -> Vec<u8> {

@@ -55,6 +55,10 @@ impl StateStore for MemoryStore {
         Ok(kept.map(|(at, bytes)| Kept { at, bytes }))
     }
 
+    fn has(&self, state: crate::State) -> Result<bool, StoreError> {
+        Ok(self.state().kept.contains_key(&state))
+    }
+
     fn forget(&self, state: crate::State) -> Result<(), StoreError> {
         self.state().kept.remove(&state);
         Ok(())

@@ -52,6 +52,12 @@ pub trait StateStore: Send + Sync {
     /// The store fails.
     fn kept(&self, state: State) -> Result<Option<Kept>, StoreError>;
 
+    /// Whether anything is kept, be it that it cannot be opened.
+    ///
+    /// # Errors
+    /// The store fails.
+    fn has(&self, state: State) -> Result<bool, StoreError>;
+
     /// Removes what is kept.
     ///
     /// # Errors

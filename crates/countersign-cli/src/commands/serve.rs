@@ -15,6 +15,7 @@ use crate::config::vault::{OPERATOR_TOKEN, has_operator_token};
 use crate::failure::Failure;
 use crate::home::{Home, Stores};
 use crate::show;
+use crate::state::State;
 
 pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     let config = home.config()?;
@@ -38,7 +39,14 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     let metrics = Metrics::new();
     let counted = metrics.clone();
     let trail = home.trail_with(&local, "serve", trail_settings(&config, &metrics))?;
-    let authenticator = Authenticator::builder(config.service.clone(), store)
+    let builder = match State::open(home, Arc::clone(&local))? {
+        Some(state) => Authenticator::builder(config.service.clone(), store).state(Arc::new(state)),
+        None => {
+            tracing::warn!("another `serve` runs on this data directory: sessions of this one end with it");
+            Authenticator::builder(config.service.clone(), store)
+        }
+    };
+    let authenticator = builder
         .audit(trail)
         .challenge_lifetime(config.challenge.lifetime())
         .token_lifetime(config.token.lifetime())
@@ -91,6 +99,7 @@ fn settings(home: &Home, config: &Config, args: ServeArgs) -> Result<Settings, F
     let mut settings = Settings::new(listeners);
     settings.admin = args.admin.or(config.serve.admin.as_ref().map(|address| *address.as_ref()));
     settings.danger_plain_http = config.danger_plain_http;
+    settings.external_urls = config.serve.external_urls.iter().map(|url| url.0.clone()).collect();
     settings.max_connections = usize::try_from(config.serve.max_connections.0)?;
     settings.max_connections_per_source = usize::try_from(config.serve.max_connections_per_source.0)?;
     settings.timeouts = config.timeouts.timeouts();

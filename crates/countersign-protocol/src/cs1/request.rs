@@ -289,8 +289,8 @@ pub struct SigningAs<'a> {
     pub name: KeyName<'a>,
     /// The server's time: as far as the handshake told it (CS-30), or without one by our own clock.
     pub now: UnixTime,
-    /// For how many seconds it is good: at most [`MAX_WINDOW`], and without a handshake at most [`DIRECT_WINDOW`], of which half
-    /// allows for clocks that differ either way.
+    /// For how many seconds it is good: at most [`MAX_WINDOW`]. Without a handshake at most [`DIRECT_WINDOW`], and better half of
+    /// it: then the other side's clock may differ either way.
     pub window: u64,
     /// Whose nonce it has.
     pub nonce: Nonce<'a>,

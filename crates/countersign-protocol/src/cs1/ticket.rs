@@ -59,7 +59,7 @@ impl Claims {
     }
 }
 
-/// The keys that seal and open one server's tickets: the current one and the one before.
+/// The keys that seal and open one server's tickets: the current one, and those before whose tickets may still be good.
 pub struct TicketKeys(SealingKeys);
 
 impl TicketKeys {
@@ -80,7 +80,7 @@ impl TicketKeys {
         self.0.rotate(random, now);
     }
 
-    /// Erases the key before the current one, once the last ticket that it made has expired (CS-20): forward secrecy
+    /// Erases the keys before the current one, once the last ticket that they made has expired (CS-20): forward secrecy
     /// begins with that. To be called now and then.
     pub fn tidy(&mut self, now: UnixTime) {
         self.0.erase_previous(now, u64::from(MAX_TICKET_LIFETIME));
@@ -121,10 +121,21 @@ impl TicketKeys {
     /// # Errors
     /// See [`TokenError`].
     pub fn open(&self, ticket: &str, now: UnixTime) -> Result<Claims, TokenError> {
-        let plaintext = self.0.open(ticket)?;
+        self.open_noting(ticket, now).map(|(claims, _)| claims)
+    }
+
+    /// The same, and whether it was sealed in an earlier run of this server, whose log of used nonces may be lost (CS-43).
+    ///
+    /// # Errors
+    /// As [`TicketKeys::open`].
+    pub fn open_noting(&self, ticket: &str, now: UnixTime) -> Result<(Claims, bool), TokenError> {
+        let (plaintext, of_earlier_run) = self.0.open_noting(ticket)?;
         let claims = read(&plaintext).ok_or(TokenError::Seal)?;
         let lives = claims.expires.since(claims.issued) <= u64::from(MAX_TICKET_LIFETIME);
-        if now >= claims.expires || !lives { Err(TokenError::Expired) } else { Ok(claims) }
+        if now >= claims.expires || !lives {
+            return Err(TokenError::Expired);
+        }
+        Ok((claims, of_earlier_run))
     }
 }
 

@@ -150,6 +150,12 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malform
 }
 
 /// What the member `protocol` of a body holds, if it is an object and has one. Nothing else of it is kept.
+/// Whether a body is an object with the member `protocol`: it is of another family than the guides' then.
+#[must_use]
+pub fn names_protocol(body: &[u8]) -> bool {
+    protocol(body).is_some()
+}
+
 pub(super) fn protocol(body: &[u8]) -> Option<serde_json::Value> {
     #[derive(Deserialize)]
     struct Named {

@@ -78,6 +78,10 @@ impl StateStore for SqliteStore {
         Ok(Some(Kept { at: kept, bytes }))
     }
 
+    fn has(&self, state: State) -> Result<bool, StoreError> {
+        Ok(self.aside(state.as_str(), &[])?.is_some())
+    }
+
     fn forget(&self, state: State) -> Result<(), StoreError> {
         self.drop_aside(state.as_str())
     }

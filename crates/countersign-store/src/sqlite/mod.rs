@@ -29,6 +29,7 @@ use crate::file::Unfinished;
 use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::master::MasterKey;
 use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
+#[cfg(feature = "vault")]
 pub(crate) use aside::Aside;
 pub use heads::{AuditHead, AuditHeads};
 pub use inspect::{Inspection, inspect};

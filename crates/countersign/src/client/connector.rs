@@ -22,21 +22,27 @@ pub type HttpClient =
 /// # Errors
 /// The trust cannot be used.
 pub fn http_client(trust: &Trust) -> Result<HttpClient, ClientError> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(Duration::from_secs(10)));
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls_config(trust)?)
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(tcp);
+    let connector = connector(trust)?;
     Ok(Client::builder(TokioExecutor::new())
-        // Only a request of which nothing was written takes another connection, and none of ours is signed for
-        // one connection. (A profile that binds to the connection has to sign anew instead.)
+        // Only a request of which nothing was written takes another connection. No server has judged it, so its nonce
+        // is not burned (CS-26), and it is not a repetition (CS-35). What is bound to its connection and so would have
+        // to be signed anew does not travel here.
         .retry_canceled_requests(true)
         .pool_idle_timeout(Duration::from_secs(4))
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .build(connector))
+}
+
+/// Makes connections with this trust: TCP within ten seconds, then TLS where the URL has it, for HTTP/2 or HTTP/1.1.
+pub(super) fn connector(trust: &Trust) -> Result<HttpsConnector<HttpConnector>, ClientError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(Duration::from_secs(10)));
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(tls_config(trust)?)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(tcp))
 }

@@ -24,9 +24,49 @@ pub enum ClientError {
     /// Caller: the request goes elsewhere.
     #[error("the request does not go to this peer's URL")]
     Elsewhere,
-    /// Caller: the request sets a header that carries our own credentials.
-    #[error("the request sets the header {0}, which carries Countersign's own credentials; leave it out")]
+    /// Caller: the request sets a header that carries our own credentials, or what a signature rests on.
+    #[error("the request sets the header {0}, which Countersign sets itself; leave it out")]
     HeaderTaken(http::HeaderName),
+    /// Caller: the other side could not take this request, signed (CS-49).
+    #[error("the request cannot be signed, and nothing was sent: {0}")]
+    Unsignable(String),
+    /// Caller: streams belong to `cs1`.
+    #[error(
+        "content is streamed under the profile cs1 only, and this peer has {0}; give it to `Client::send` as a whole"
+    )]
+    NoStreams(Profile),
+    /// Config: the peer is bound to its TLS connection, and there is none.
+    #[error(
+        "what is said to this peer is bound to its TLS connection (tls-exporter), and {0} gives nothing to bind to: it needs https:// and TLS 1.3 from end to end; nothing was sent"
+    )]
+    NothingToBindTo(String),
+    /// What came is not proved to be the peer's answer to this request (CS-35): it was not handed on. Whether the request has
+    /// had its effect is not known.
+    #[error(
+        "{url} answered {status}, but {why}{}. The request may or may not have had its effect: find out before it is repeated. (A request with an Idempotency-Key, or with a method that changes nothing, is repeated by itself where that can help.)",
+        hint.as_ref().map(|hint| format!(" (it says {hint}: a hint, not to be relied on)")).unwrap_or_default()
+    )]
+    OutcomeUnknown {
+        /// Where to.
+        url: String,
+        /// The status code, which anybody on the way may have written.
+        status: u16,
+        /// What is wrong with it.
+        why: Unproved,
+        /// The type of the problem that it tells, and when it wants to be tried again, made printable. Anybody on the way may
+        /// have written that.
+        hint: Option<String>,
+    },
+    /// The server signed more as one piece than is held.
+    #[error(
+        "{url} answered with more than {limit} bytes that are not sent as a stream: allow for more with `Builder::hold`, or have the server send a stream. The request has had its effect"
+    )]
+    ResponseTooLong {
+        /// Where to.
+        url: String,
+        /// How many bytes are held.
+        limit: usize,
+    },
     /// Config: we have no key to present.
     #[error("no key of ours towards the peer `{0}`; add it again with `--our-key-file`")]
     NoKey(String),
@@ -79,6 +119,28 @@ pub enum ClientError {
     /// The trail cannot be written.
     #[error(transparent)]
     Audit(#[from] countersign_audit::AuditError),
+}
+
+/// Why an answer is not the peer's, as far as can be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unproved {
+    /// It has no signature of the profile. So are the refusals of the server's verifier (CS-34), and the answers of whoever sits
+    /// in between.
+    #[error("the answer is not signed")]
+    Unsigned,
+    /// Its signature is not the peer's, or is for another request.
+    #[error("the answer's signature is not the one that the peer gives for this request")]
+    Signature,
+    /// The signature does not cover what it has to.
+    #[error("the answer's signature does not cover {0}")]
+    Uncovered(&'static str),
+    /// The content is not the one that was signed.
+    #[error("the answer's content is not the one that was signed")]
+    Content,
+    /// The content did not come to its end.
+    #[error("the answer was cut off")]
+    CutOff,
 }
 
 /// An error and all of its causes, in one line.

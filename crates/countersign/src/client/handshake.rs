@@ -1,25 +1,29 @@
 //! Carries the messages of a handshake between the state machines of the protocol and the network.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use countersign_protocol::identity::ApiKey;
 use countersign_protocol::wire::reply::{ReplyError, Session};
 use countersign_protocol::wire::{Incoming, MAX_REPLY, Outgoing};
-use countersign_protocol::{api_key, shared_secret};
+use countersign_protocol::{api_key, cs1 as protocol, shared_secret};
 use countersign_store::{Credential, Keys, Peer, random};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming as Body;
+use zeroize::Zeroizing;
 
-use super::connector::HttpClient;
+use super::cs1;
 use super::error::chain;
 use super::narrate::{Narration, Narrator};
+use super::way::{Lane, Sending, Spoil, Unsent, Way};
 use super::{BaseUrl, ClientError};
 
 /// What we prove ourselves with.
 #[derive(Debug)]
 pub(super) enum Proof {
+    Cs1 { credential: Box<protocol::client::Credential>, binding: protocol::Binding },
     SharedSecret { credential: Box<shared_secret::client::Credential>, danger_unproven_server: bool },
     ApiKey(ApiKey),
 }
@@ -28,6 +32,11 @@ impl Proof {
     /// Of one credential; `None` if it has no key of ours.
     pub(super) fn of(peer: &Peer, credential: &Credential) -> Option<Self> {
         match &credential.keys {
+            Keys::Cs1 { our_key, their_key, secret } => {
+                let credential =
+                    protocol::client::Credential::new(secret, our_key.clone(), their_key.clone());
+                Some(Self::Cs1 { credential: Box::new(credential), binding: peer.cs1.binding })
+            }
             Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                 let credential = Box::new(shared_secret::client::Credential::new(
                     our_key.clone(),
@@ -52,12 +61,14 @@ impl Proof {
 pub(super) enum Handshake {
     /// The server took our proof (and gave its own, where the profile has one).
     Session(Session),
+    /// Both sides have proved themselves, and sign from here on.
+    Signed(Arc<cs1::Session>),
     /// A stranger's server of guide 1 without endpoints: it challenges each request.
     PerRequest,
 }
 
 pub(super) struct Wire<'a> {
-    pub(super) http: &'a HttpClient,
+    pub(super) way: &'a Way,
     pub(super) base: &'a BaseUrl,
     pub(super) narrator: Option<&'a Narrator>,
     pub(super) timeout: Duration,
@@ -107,6 +118,7 @@ impl From<ReplyError> for Failure {
 impl Wire<'_> {
     pub(super) async fn shake(&self, proof: &Proof) -> Result<Handshake, Failure> {
         match proof {
+            Proof::Cs1 { credential, binding } => self.cs1(credential, *binding).await,
             Proof::SharedSecret { credential, danger_unproven_server } => {
                 self.shared_secret(credential, *danger_unproven_server).await
             }
@@ -154,20 +166,49 @@ impl Wire<'_> {
         Ok(Handshake::Session(session))
     }
 
-    fn say(&self, text: &str) {
+    async fn cs1(
+        &self,
+        credential: &protocol::client::Credential,
+        binding: protocol::Binding,
+    ) -> Result<Handshake, Failure> {
+        self.say(match binding {
+            protocol::Binding::None => "profile cs1: asking for a challenge",
+            protocol::Binding::TlsExporter => {
+                "profile cs1, bound to the TLS connection: asking for a challenge"
+            }
+        });
+        let random = protocol::client::Randomness { nonce: random(), ephemeral: Zeroizing::new(random()) };
+        let (request, waiting) = protocol::client::start(credential, binding, &random);
+        let answer = self.post(request).await?;
+        let since = Instant::now();
+        // What answers is bound to the connection on which it will travel, which need not be that of the question.
+        let lane = self.lane().await?;
+        let (request, waiting) = waiting.receive(&answer.as_incoming(), lane.exporter())?;
+        self.say("answering with the proof that we hold the secret");
+        let answer = self.post_on(lane, request).await?;
+        let established = waiting.receive(&answer.as_incoming())?;
+        self.say("both sides have proved themselves; requests and responses are signed from here on");
+        Ok(Handshake::Signed(Arc::new(cs1::Session::new(established, since))))
+    }
+
+    pub(super) fn say(&self, text: &str) {
         if let Some(narrator) = self.narrator {
             narrator(&Narration::said(text));
         }
     }
 
     async fn post(&self, outgoing: Outgoing) -> Result<Answer, ClientError> {
+        self.post_on(self.lane().await?, outgoing).await
+    }
+
+    async fn post_on(&self, lane: Lane<'_>, outgoing: Outgoing) -> Result<Answer, ClientError> {
         let url = self.base.below(outgoing.path)?;
         let mut request = Request::new(Bytes::copy_from_slice(&outgoing.body));
         *request.method_mut() = Method::POST;
         *request.headers_mut() = outgoing.headers;
         *request.uri_mut() = url.clone();
         let read = async {
-            let (parts, body) = self.send(request).await?.into_parts();
+            let (parts, body) = self.send_whole(lane, request).await?.into_parts();
             let body = Limited::new(body, MAX_REPLY).collect().await.map_err(|error| {
                 if error.is::<http_body_util::LengthLimitError>() {
                     ClientError::ReplyTooLong { url: url.to_string() }
@@ -180,34 +221,72 @@ impl Wire<'_> {
         self.in_time(&url, read).await
     }
 
-    /// Sends one request and waits for the head of its response.
-    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<http::Response<Body>, ClientError> {
-        let url = request.uri().clone();
-        if let Some(narrator) = self.narrator {
-            narrator(&Narration::request(request.method(), &url, request.headers()));
-        }
-        let request = request.map(|body| Full::from(body).map_err(|never| match never {}).boxed_unsync());
-        let sent = async {
-            self.http
-                .request(request)
-                .await
-                .map_err(|error| ClientError::Connect { url: url.to_string(), why: chain(&error) })
-        };
-        let response = self.in_time(&url, sent).await?;
-        if let Some(narrator) = self.narrator {
-            narrator(&Narration::response(response.status(), response.headers()));
-        }
-        Ok(response)
+    /// Where the next request will travel.
+    pub(super) async fn lane(&self) -> Result<Lane<'_>, ClientError> {
+        self.in_time(&self.base.below("/")?, self.way.lane()).await
     }
 
-    async fn in_time<T>(
+    /// Sends one request and waits for the head of its response.
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<http::Response<Body>, ClientError> {
+        self.send_whole(self.lane().await?, request).await
+    }
+
+    async fn send_whole(
+        &self,
+        lane: Lane<'_>,
+        request: Request<Bytes>,
+    ) -> Result<http::Response<Body>, ClientError> {
+        let url = request.uri().to_string();
+        match self.send_on(lane, request.map(Sending::held)).await {
+            Ok((response, _)) => Ok(response),
+            Err(Unsent::Failed(error)) => Err(error),
+            // Seen a moment ago to be open.
+            Err(Unsent::Stale(_)) => {
+                Err(ClientError::Connect { url, why: "the connection was closed meanwhile".to_owned() })
+            }
+        }
+    }
+
+    pub(super) async fn send_on(
+        &self,
+        lane: Lane<'_>,
+        request: Request<Sending>,
+    ) -> Result<(http::Response<Body>, Spoil), Unsent> {
+        let url = request.uri().clone();
+        match tokio::time::timeout(self.timeout, self.send_streamed_on(lane, request)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(Unsent::Failed(self.late(&url))),
+        }
+    }
+
+    /// The same, however long it takes.
+    pub(super) async fn send_streamed_on(
+        &self,
+        lane: Lane<'_>,
+        request: Request<Sending>,
+    ) -> Result<(http::Response<Body>, Spoil), Unsent> {
+        if let Some(narrator) = self.narrator {
+            narrator(&Narration::request(request.method(), request.uri(), request.headers()));
+        }
+        let sent = lane.send(request).await?;
+        if let Some(narrator) = self.narrator {
+            narrator(&Narration::response(sent.0.status(), sent.0.headers()));
+        }
+        Ok(sent)
+    }
+
+    fn late(&self, url: &Uri) -> ClientError {
+        ClientError::Timeout { url: url.to_string(), seconds: self.timeout.as_secs() }
+    }
+
+    pub(super) async fn in_time<T>(
         &self,
         url: &Uri,
         work: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         match tokio::time::timeout(self.timeout, work).await {
             Ok(result) => result,
-            Err(_) => Err(ClientError::Timeout { url: url.to_string(), seconds: self.timeout.as_secs() }),
+            Err(_) => Err(self.late(url)),
         }
     }
 

@@ -4,11 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::Binding;
 use countersign_protocol::identity::{CredentialId, Profile};
 use countersign_store::Peer;
 
-use super::connector::{HttpClient, http_client};
+use super::bound::Bound;
+use super::connector::http_client;
 use super::handshake::Proof;
+use super::way::Way;
 use super::{BaseUrl, ClientError};
 
 /// A peer, ready to be called.
@@ -17,7 +20,7 @@ pub(super) struct Known {
     pub(super) version: Option<u64>,
     pub(super) base: BaseUrl,
     pub(super) profile: Profile,
-    pub(super) http: HttpClient,
+    pub(super) way: Way,
     /// The best choice first; never empty.
     pub(super) plans: Vec<Arc<Plan>>,
 }
@@ -48,13 +51,12 @@ impl Known {
         if plans.is_empty() {
             return Err(ClientError::NoKey(peer.name.to_string()));
         }
-        Ok(Self {
-            version,
-            base: BaseUrl::parse(url)?,
-            profile: peer.profile,
-            http: http_client(&peer.trust)?,
-            plans,
-        })
+        let base = BaseUrl::parse(url)?;
+        let way = match peer.cs1.binding {
+            Binding::None => Way::Pool(http_client(&peer.trust)?),
+            Binding::TlsExporter => Way::Bound(Bound::new(&base, &peer.trust)?),
+        };
+        Ok(Self { version, base, profile: peer.profile, way, plans })
     }
 
     pub(super) fn has(&self, plan: &Plan) -> bool {

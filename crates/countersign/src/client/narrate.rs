@@ -17,12 +17,18 @@ impl std::fmt::Display for Narration {
 }
 
 /// Headers that a narration shows as they are; of all others only the name is shown.
-const SHOWN: [&str; 11] = [
+const SHOWN: [&str; 17] = [
+    "accept-signature",
+    "content-digest",
     "content-type",
     "content-length",
+    "countersign-body",
     "ratelimit",
     "ratelimit-policy",
     "retry-after",
+    "signature-input",
+    "te",
+    "trailer",
     "www-authenticate",
     "x-challenge",
     "x-client-challenge",
@@ -51,13 +57,23 @@ fn lines(mark: char, headers: &HeaderMap) -> String {
         .map(|(name, value)| {
             let shown = SHOWN.contains(&name.as_str()) && !value.is_sensitive();
             let value = if shown {
-                countersign_protocol::wire::printable(&String::from_utf8_lossy(value.as_bytes()), 300)
+                let text = without_keyid(&String::from_utf8_lossy(value.as_bytes()));
+                countersign_protocol::wire::printable(&text, 600)
             } else {
                 "[not shown]".to_owned()
             };
             format!("\n{mark} {name}: {value}")
         })
         .collect()
+}
+
+/// A ticket is no secret without its keys, but it is long, and nobody's business.
+fn without_keyid(text: &str) -> String {
+    const START: &str = "keyid=\"";
+    let Some((before, rest)) = text.split_once(START) else { return text.to_owned() };
+    let after = rest.split_once('"').map_or("", |(_, after)| after);
+    let kind = rest.get(..4).filter(|kind| *kind == "cst.").unwrap_or_default();
+    format!("{before}{START}{kind}...\"{after}")
 }
 
 #[cfg(test)]
@@ -77,6 +93,17 @@ mod tests {
         for hidden in ["the-key", "csb.token", "the-cookie"] {
             assert!(!text.contains(hidden), "{text}");
         }
+        headers.insert(
+            "signature-input",
+            HeaderValue::from_static(
+                "cs=(\"@method\");created=1;keyid=\"cst.the-ticket\";tag=\"countersign\"",
+            ),
+        );
+        let signed = Narration::response(StatusCode::OK, &headers).to_string();
+        assert!(
+            signed.contains("cs=(\"@method\");created=1;keyid=\"cst...\";tag=\"countersign\""),
+            "{signed}"
+        );
         assert!(text.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{text}");
     }
 }

@@ -1,54 +1,63 @@
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use countersign_audit::{AuditSink, Direction, Outcome, Record};
-use countersign_protocol::mac::encode_hex;
-use countersign_protocol::token;
-use countersign_protocol::wire::header::{X_API_KEY, X_CHALLENGE, X_SIGNATURE};
-use countersign_protocol::wire::reply::{ReplyError, Session};
-use countersign_protocol::wire::www_authenticate::SCHEME;
-use countersign_store::{Peer, PeerStore, random};
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming as Body;
+use countersign_audit::AuditSink;
+use countersign_protocol::identity::Profile;
+use countersign_protocol::wire::reply::Session;
+use countersign_store::{Peer, PeerStore};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use tokio::sync::Mutex;
+use tower::Service;
 
 use super::follow::Follow;
-use super::handshake::{Failure, Handshake, Proof, Wire, bearer};
+use super::handshake::{Handshake, Wire};
 use super::known::{Known, Plan, Refused};
 use super::narrate::Narrator;
-use super::{BaseUrl, ClientError};
+use super::trail::{explain, is_refusal};
+use super::way::BoxError;
+use super::{BaseUrl, Body, ClientError};
 
 /// How long a session lasts when the server does not say.
 const UNSTATED: Duration = Duration::from_secs(60);
+
+/// How many bytes of content are held unless it is set otherwise (CS-37).
+const HOLD: usize = 1 << 20;
 
 /// Calls one peer. Cheap to clone; all clones share connections and session.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     known: RwLock<Arc<Known>>,
     follow: Option<Follow>,
-    refused: Refused,
-    timeout: Duration,
-    audit: Option<Arc<dyn AuditSink>>,
+    pub(super) refused: Refused,
+    pub(super) timeout: Duration,
+    pub(super) hold: usize,
+    pub(super) audit: Option<Arc<dyn AuditSink>>,
     narrator: Option<Narrator>,
     current: Mutex<Option<Arc<Current>>>,
 }
 
 /// A session, and what it was made with.
-struct Current {
-    known: Arc<Known>,
-    plan: Arc<Plan>,
-    handshake: Handshake,
+pub(super) struct Current {
+    pub(super) known: Arc<Known>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) handshake: Handshake,
+    /// When it is to be renewed.
     until: Instant,
+    /// Until when it can be used if it cannot be renewed.
+    end: Instant,
 }
 
 /// Makes a [`Client`].
 pub struct Builder {
     timeout: Duration,
+    hold: usize,
     audit: Option<Arc<dyn AuditSink>>,
     narrator: Option<Narrator>,
     store: Option<Arc<dyn PeerStore>>,
@@ -62,7 +71,15 @@ impl Builder {
         self
     }
 
-    /// Writes every handshake to this trail. Default: none.
+    /// How many bytes of a signed response are held at most until they are verified (`cs1`); a longer one has to be sent as a
+    /// stream by its server. Default: 1 MiB.
+    #[must_use]
+    pub fn hold(mut self, bytes: usize) -> Self {
+        self.hold = bytes;
+        self
+    }
+
+    /// Writes every handshake to this trail, and every response that is not proved to be the peer's. Default: none.
     #[must_use]
     pub fn audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
         self.audit = Some(audit);
@@ -95,6 +112,7 @@ impl Builder {
             follow: self.store.map(|store| Follow::new(store, peer.name.clone())),
             refused: Refused::default(),
             timeout: self.timeout,
+            hold: self.hold,
             audit: self.audit,
             narrator: self.narrator,
             current: Mutex::new(None),
@@ -114,68 +132,115 @@ impl Client {
     /// Starts making one.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { timeout: Duration::from_secs(30), audit: None, narrator: None, store: None }
+        let timeout = Duration::from_secs(30);
+        Builder { timeout, hold: HOLD, audit: None, narrator: None, store: None }
     }
 
     /// Authenticates if need be, and sends `request`. Its URI is either a path below the peer's URL
     /// (`/orders/42`) or a full URL that lies below it.
     ///
-    /// The response is as far verified as the profile can: the server proved itself before the request was sent
-    /// (`shared-secret`), or TLS alone says who it is (`api-key`). Its body streams.
+    /// Under `cs1` the response is what the peer signed for this very request, or there is none. Under the guides it is as
+    /// far verified as the profile can: the server proved itself before the request was sent (`shared-secret`), or TLS
+    /// alone says who it is (`api-key`). [`Body::standing`] says which, and whether the content can be relied on already.
     ///
     /// # Errors
     /// See [`ClientError`]. A response of any status is not an error.
     pub async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Body>, ClientError> {
-        let inner = &*self.0;
-        let known = inner.known().await?;
+        let known = self.0.known().await?;
         *request.uri_mut() = known.target(request.uri())?;
-        let again = request.method().is_idempotent();
-        let taken = [AUTHORIZATION, X_API_KEY, X_CHALLENGE, X_SIGNATURE];
-        if let Some(name) = taken.iter().find(|name| request.headers().contains_key(*name)) {
-            return Err(ClientError::HeaderTaken(name.clone()));
+        match known.profile {
+            Profile::Cs1 => self.send_signed(&known, request).await,
+            _ => self.send_by_guide(&known, request).await,
         }
-        let session = self.session(&known, None).await?;
-        let response = inner.dispatch(&session, request.clone()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED
-            || !may_be_stale(&session.handshake, &response, again)
-        {
-            return Ok(response);
+    }
+
+    /// The same with content of any length, which is sent as it comes and is not held (`cs1` only). It goes out once: where
+    /// [`Client::send`] would repeat a request, this is [`ClientError::OutcomeUnknown`].
+    ///
+    /// The server cannot tell that nothing is missing before its end: it should not act on a part of it. Trailers of
+    /// `request` are sent if its field `Trailer` names them.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; [`ClientError::NoStreams`] under another profile.
+    pub async fn send_streamed<B>(&self, mut request: Request<B>) -> Result<Response<Body>, ClientError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let known = self.0.known().await?;
+        if known.profile != Profile::Cs1 {
+            return Err(ClientError::NoStreams(known.profile));
         }
-        // The token was good a moment ago: the server restarted, or revoked it. A 401 has changed nothing, so
-        // the request may go out once more, after one new handshake.
-        let session = self.session(&known, Some(&session)).await?;
-        inner.dispatch(&session, request).await
+        *request.uri_mut() = known.target(request.uri())?;
+        self.send_signed_stream(&known, request.map(|body| body.map_err(Into::into).boxed_unsync())).await
     }
 
     /// The session to use: the current one unless it is `stale` or made with what is not known any more, else a new
     /// one. Of concurrent callers one makes the handshake and the others wait for it.
-    async fn session(
+    pub(super) async fn session(
         &self,
         known: &Arc<Known>,
         stale: Option<&Arc<Current>>,
     ) -> Result<Arc<Current>, ClientError> {
         let inner = &*self.0;
         let mut current = inner.current.lock().await;
-        if let Some(session) = &*current {
+        let kept = current.take().filter(|session| {
             let usable = stale.is_none_or(|stale| !Arc::ptr_eq(stale, session));
             // Whoever read an older state than the one that made the session has nothing to say about it.
-            let good = Arc::ptr_eq(&session.known, known) || inner.latest().has(&session.plan);
-            if usable && good && Instant::now() < session.until {
-                return Ok(Arc::clone(session));
-            }
+            usable && (Arc::ptr_eq(&session.known, known) || inner.latest().has(&session.plan))
+        });
+        if let Some(session) = &kept
+            && Instant::now() < session.until
+        {
+            current.clone_from(&kept);
+            return Ok(Arc::clone(session));
         }
-        *current = None;
         let session = match inner.shake(known).await {
             // Being shut out makes it look: what the server takes now may have come a moment ago.
             Err(error) if is_refusal(&error) => match inner.newer(known).await? {
                 Some(newer) => inner.shake(&newer).await?,
                 None => return Err(error),
             },
-            made => made?,
+            // It was renewed before it had to be.
+            Err(error) => match kept.filter(|session| Instant::now() < session.end) {
+                Some(session) => {
+                    *current = Some(Arc::clone(&session));
+                    return Ok(session);
+                }
+                None => return Err(error),
+            },
+            Ok(made) => made,
         };
         let session = Arc::new(session);
         *current = Some(Arc::clone(&session));
         Ok(session)
+    }
+
+    /// The next request makes a new session, unless somebody has made one already.
+    pub(super) async fn forget(&self, stale: &Arc<Current>) {
+        let mut current = self.0.current.lock().await;
+        if current.as_ref().is_some_and(|session| Arc::ptr_eq(session, stale)) {
+            *current = None;
+        }
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Service<Request<Bytes>> for Client {
+    type Response = Response<Body>;
+    type Error = ClientError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, ClientError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let client = self.clone();
+        Box::pin(async move { client.send(request).await })
     }
 }
 
@@ -201,7 +266,7 @@ impl Known {
 }
 
 impl Inner {
-    fn latest(&self) -> Arc<Known> {
+    pub(super) fn latest(&self) -> Arc<Known> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -213,7 +278,7 @@ impl Inner {
     }
 
     /// The peer as it is at this very moment, if that is not what was known.
-    async fn newer(&self, known: &Arc<Known>) -> Result<Option<Arc<Known>>, ClientError> {
+    pub(super) async fn newer(&self, known: &Arc<Known>) -> Result<Option<Arc<Known>>, ClientError> {
         let Some(follow) = &self.follow else { return Ok(None) };
         let latest = self.latest();
         let newer = self.look(follow, &latest).await?.unwrap_or(latest);
@@ -227,8 +292,8 @@ impl Inner {
         Ok(Some(newer))
     }
 
-    fn wire<'a>(&'a self, known: &'a Known) -> Wire<'a> {
-        Wire { http: &known.http, base: &known.base, narrator: self.narrator.as_ref(), timeout: self.timeout }
+    pub(super) fn wire<'a>(&'a self, known: &'a Known) -> Wire<'a> {
+        Wire { way: &known.way, base: &known.base, narrator: self.narrator.as_ref(), timeout: self.timeout }
     }
 
     /// A new session, with the first of our credentials that the peer takes.
@@ -249,8 +314,8 @@ impl Inner {
                     if !matches!(handshake, Handshake::PerRequest) {
                         self.taken(&plan).await;
                     }
-                    let until = Instant::now() + lifetime(&handshake);
-                    return Ok(Current { known: Arc::clone(known), plan, handshake, until });
+                    let (until, end) = lifetime(&handshake);
+                    return Ok(Current { known: Arc::clone(known), plan, handshake, until, end });
                 }
                 Err(failure) if failure.is_refusal() => {
                     self.refused.set(&plan, true);
@@ -264,7 +329,7 @@ impl Inner {
     }
 
     /// The peer has taken this credential.
-    async fn taken(&self, plan: &Plan) {
+    pub(super) async fn taken(&self, plan: &Plan) {
         self.refused.set(plan, false);
         if let Some(follow) = &self.follow
             && plan.proof.is_proved()
@@ -272,185 +337,26 @@ impl Inner {
             follow.note(plan).await;
         }
     }
-
-    /// Guide 1 on the route itself; once more if all that was known is refused, and something else is known now.
-    async fn signed(
-        &self,
-        known: &Arc<Known>,
-        request: Request<Bytes>,
-    ) -> Result<Response<Body>, ClientError> {
-        let (response, again) = self.signed_as(known, &request).await?;
-        if again && let Some(newer) = self.newer(known).await? {
-            return Ok(self.signed_as(&newer, &request).await?.0);
-        }
-        Ok(response)
-    }
-
-    /// Guide 1 on the route itself, with the first of our credentials that the peer takes; whether it may go out again
-    /// if it took none. A 401 that does not ask for a proof of ours may come from the service behind: only an
-    /// idempotent request then goes out again.
-    async fn signed_as(
-        &self,
-        known: &Arc<Known>,
-        request: &Request<Bytes>,
-    ) -> Result<(Response<Body>, bool), ClientError> {
-        let mut plans = self.refused.order(&known.plans).into_iter().peekable();
-        while let Some(plan) = plans.next() {
-            let Proof::SharedSecret { credential, .. } = &plan.proof else { continue };
-            let result = self.wire(known).per_request(credential, request.clone()).await;
-            let refused = match &result {
-                Ok(response) if response.status() == StatusCode::UNAUTHORIZED => {
-                    let status = response.status().as_u16();
-                    Some(&Failure::Protocol(ReplyError::Status { status, title: None }))
-                }
-                Ok(_) => None,
-                Err(failure) => Some(failure),
-            };
-            self.record("request", known, &plan, refused).await?;
-            let response = result.map_err(|failure| explain(known, &plan, failure))?;
-            if response.status() != StatusCode::UNAUTHORIZED {
-                self.taken(&plan).await;
-                return Ok((response, false));
-            }
-            self.refused.set(&plan, true);
-            let unprocessed = asks_for_us(&response).unwrap_or_else(|| request.method().is_idempotent());
-            if plans.peek().is_none() || !unprocessed {
-                return Ok((response, unprocessed));
-            }
-        }
-        let peer = known.plans.first().map(|plan| plan.id.peer.to_string());
-        Err(ClientError::NoCredential(peer.unwrap_or_default()))
-    }
-
-    async fn record(
-        &self,
-        step: &str,
-        known: &Known,
-        plan: &Plan,
-        failure: Option<&Failure>,
-    ) -> Result<(), ClientError> {
-        let Some(audit) = &self.audit else { return Ok(()) };
-        let (outcome, reason, detail) = match failure {
-            None => (Outcome::Accepted, "accepted", None),
-            Some(Failure::Network(error)) => (Outcome::Refused, "unreachable", Some(error.to_string())),
-            Some(Failure::Protocol(error)) => {
-                (Outcome::Refused, reason(error), Some(discreet(error, &plan.proof).to_string()))
-            }
-        };
-        let record = Record {
-            service: Some(plan.id.peer.to_string()),
-            credential: Some(plan.id.to_string()),
-            profile: Some(known.profile),
-            detail,
-            request_id: encode_hex(&random::<16>()),
-            ..Record::new(Direction::Outbound, step, outcome, reason)
-        };
-        Ok(audit.submit(record).await?)
-    }
-
-    async fn dispatch(
-        &self,
-        session: &Current,
-        mut request: Request<Bytes>,
-    ) -> Result<Response<Body>, ClientError> {
-        let wire = self.wire(&session.known);
-        if matches!(session.handshake, Handshake::PerRequest) {
-            return self.signed(&session.known, request).await;
-        }
-        let token = match &session.handshake {
-            Handshake::Session(Session { token: Some(token), .. }) => bearer(token.expose()),
-            _ => None,
-        };
-        if let Some(token) = token {
-            request.headers_mut().insert(AUTHORIZATION, token);
-            return wire.send(request).await;
-        }
-        // No token: the request goes without credentials, as the guides have it. A server of guide 1 that then
-        // asks for a challenge to be signed on the route gets that; it has proved itself already.
-        let response = wire.send(request.clone()).await?;
-        match &session.plan.proof {
-            Proof::SharedSecret { .. } if response.status() == StatusCode::UNAUTHORIZED => {
-                self.signed(&session.known, request).await
-            }
-            _ => Ok(response),
-        }
-    }
 }
 
-/// Whether the server refused what we proved ourselves with, rather than something else being wrong.
-const fn is_refusal(error: &ClientError) -> bool {
-    matches!(
-        error,
-        ClientError::Handshake {
-            error: ReplyError::Status { status: 401 | 403, .. } | ReplyError::NotAuthenticated,
-            ..
-        }
-    )
-}
-
-fn explain(known: &Known, plan: &Plan, failure: Failure) -> ClientError {
-    match failure {
-        Failure::Network(error) => error,
-        Failure::Protocol(error) => {
-            let error = discreet(&error, &plan.proof);
-            ClientError::Handshake { url: known.base.to_string(), profile: known.profile, error }
-        }
-    }
-}
-
-/// What a server writes about its refusal is shown and recorded, but not if it repeats a key that is a secret.
-fn discreet(error: &ReplyError, proof: &Proof) -> ReplyError {
-    match (error, proof) {
-        (ReplyError::Status { status, title: Some(title) }, Proof::ApiKey(key))
-            if title.contains(key.expose()) =>
-        {
-            ReplyError::Status { status: *status, title: Some("(it repeats our key: not shown)".to_owned()) }
-        }
-        _ => error.clone(),
-    }
-}
-
-/// Whether a 401 can mean that the session ended: a token was sent, and the answer asks for our scheme or, as
-/// strangers' servers do, for none at all. One that asks for another scheme comes from the service behind, and so
-/// does one that asks for none where the token is of our kind: our own server always names the scheme. Where none
-/// is named, nothing says that the request has changed nothing, so only an idempotent one may go out `again`.
-fn may_be_stale(handshake: &Handshake, response: &Response<Body>, again: bool) -> bool {
-    let Handshake::Session(Session { token: Some(token), .. }) = handshake else { return false };
-    asks_for_us(response).unwrap_or_else(|| again && !token.expose().starts_with(token::PREFIX))
-}
-
-/// Whether a 401 asks for our scheme; `None` if it asks for none at all.
-fn asks_for_us(response: &Response<Body>) -> Option<bool> {
-    let mut asked = response.headers().get_all(WWW_AUTHENTICATE).iter().peekable();
-    asked.peek()?;
-    let ours = |value: &http::HeaderValue| {
-        value
-            .as_bytes()
-            .get(..SCHEME.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(SCHEME.as_bytes()))
-    };
-    Some(asked.any(ours))
-}
-
-/// A little less than the server grants, so that a token does not end on its way.
-fn lifetime(handshake: &Handshake) -> Duration {
+/// When a session is to be renewed and when it ends: a little before the server ends it, so that nothing ends on its way.
+fn lifetime(handshake: &Handshake) -> (Instant, Instant) {
+    let early =
+        |granted: Duration, part: u32, most: u64| granted - (granted / part).min(Duration::from_secs(most));
     match handshake {
         Handshake::Session(Session { expires_in: Some(seconds), .. }) => {
             let granted = Duration::from_secs((*seconds).min(24 * 60 * 60));
-            granted - (granted / 5).min(Duration::from_secs(10))
+            let until = Instant::now() + early(granted, 5, 10);
+            (until, until)
         }
-        _ => UNSTATED,
-    }
-}
-
-/// The reason on the trail.
-fn reason(error: &ReplyError) -> &'static str {
-    match error {
-        ReplyError::Status { .. } => "refused-by-server",
-        ReplyError::NotAuthenticated => "not-authenticated",
-        ReplyError::ServerUnproven => "server-unproven",
-        ReplyError::ServerImpostor => "server-impostor",
-        ReplyError::ForeignShape => "foreign-challenge",
-        _ => "bad-answer",
+        // A ticket can go on being used while a new one cannot be had. It is counted from the beginning of the handshake.
+        Handshake::Signed(session) => {
+            let granted = Duration::from_secs(session.seconds().into());
+            (session.since() + early(granted, 5, 60), session.since() + early(granted, 10, 5))
+        }
+        _ => {
+            let until = Instant::now() + UNSTATED;
+            (until, until)
+        }
     }
 }

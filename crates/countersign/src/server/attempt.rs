@@ -89,6 +89,11 @@ impl<'a> Attempt<'a> {
         self.credential = Some(id.to_string());
     }
 
+    /// Where it comes from.
+    pub(super) const fn source(&self) -> IpAddr {
+        self.source
+    }
+
     pub(super) fn step(&mut self, step: &'static str) {
         self.step = step;
     }
@@ -218,6 +223,7 @@ impl<'a> Attempt<'a> {
             realm: inner.service.clone(),
             challenge: challenge.map(|challenge| (challenge, lifetime)),
             rate,
+            accept_signature: None,
         }
     }
 

@@ -13,11 +13,12 @@ use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::server::Effort;
 use countersign_protocol::shared_secret::{Issuer, Lifetime};
 use countersign_protocol::token::{self, Claims, TokenKeys};
-use countersign_store::{Outstanding, PeerStore, ReplayLog, Stale, StoreError, random};
-use http::{Extensions, HeaderMap};
+use countersign_store::{Outstanding, PeerStore, ReplayLog, Stale, StateStore, StoreError, random};
+use http::{Extensions, HeaderMap, request};
 use zeroize::Zeroizing;
 
 use super::clock::Clock;
+use super::cs1::{self, Cs1, ExternalUrl};
 use super::extract;
 use super::limits::{Limiters, Limits};
 use super::proxies::TrustedProxies;
@@ -42,6 +43,7 @@ pub(super) struct Inner {
     pub(super) issuer: Issuer,
     pub(super) decoy: MacKey,
     pub(super) replays: ReplayLog,
+    pub(super) cs1: Cs1,
     pub(super) outstanding: Outstanding,
     pub(super) limiters: Limiters,
     proxies: TrustedProxies,
@@ -84,9 +86,36 @@ pub struct Builder {
     stale_after: Duration,
     proxies: TrustedProxies,
     counter: Option<Counter>,
+    external_urls: Vec<ExternalUrl>,
+    max_held: usize,
+    state: Option<Arc<dyn StateStore>>,
 }
 
 impl Builder {
+    /// Under which URLs callers reach this service: they sign the name, so that a request to another one is none to this
+    /// (`cs1`, CS-28). Default: none, and every request under `cs1` is refused with 421.
+    #[must_use]
+    pub fn external_urls(mut self, urls: impl IntoIterator<Item = ExternalUrl>) -> Self {
+        self.external_urls = urls.into_iter().collect();
+        self
+    }
+
+    /// How many bytes of a message's content are held until they are verified, and until the response is signed (`cs1`,
+    /// CS-37). So many of memory a running request can take. Default: 1 MiB.
+    #[must_use]
+    pub fn max_held(mut self, bytes: usize) -> Self {
+        self.max_held = bytes;
+        self
+    }
+
+    /// Keeps ticket keys and, at a clean stop ([`Authenticator::flush`]), the log of used nonces for the next start (`cs1`, CS-42).
+    /// For one process at a time. Default: nothing is kept, and every restart ends all sessions.
+    #[must_use]
+    pub fn state(mut self, state: Arc<dyn StateStore>) -> Self {
+        self.state = Some(state);
+        self
+    }
+
     /// Writes every attempt to this trail; an attempt that cannot be written is not accepted. Default: none.
     ///
     /// Of attempts that are not accepted only so many a minute get a line of their own; for the others there are
@@ -164,6 +193,16 @@ impl Builder {
     pub fn build(self) -> Result<Authenticator, StoreError> {
         let snapshot = Snapshot::read(&*self.store, None)?;
         let now = self.clock.now();
+        let replays = ReplayLog::new(REPLAY_CAPACITY);
+        let cs1 = Cs1::new(
+            &self.service,
+            self.challenge_lifetime,
+            self.external_urls,
+            self.max_held,
+            self.state,
+            &replays,
+            now,
+        )?;
         let tokens = self.token_lifetime.map(|lifetime| Tokens {
             lifetime,
             keys: RwLock::new(TokenKeys::new(self.service.clone(), &Zeroizing::new(random()), now)),
@@ -172,7 +211,8 @@ impl Builder {
             issuer: Issuer::new(&Zeroizing::new(random()), self.service.clone(), self.challenge_lifetime),
             service: self.service,
             decoy: MacKey::new(Zeroizing::new(random::<32>()).as_slice()),
-            replays: ReplayLog::new(REPLAY_CAPACITY),
+            replays,
+            cs1,
             outstanding: Outstanding::default(),
             limiters: Limiters::new(
                 &self.limits,
@@ -210,7 +250,22 @@ impl Authenticator {
             stale_after: Duration::from_secs(30),
             proxies: TrustedProxies::default(),
             counter: None,
+            external_urls: Vec::new(),
+            max_held: cs1::HOLD,
+            state: None,
         }
+    }
+
+    /// Says anew under which URLs callers reach this service ([`Builder::external_urls`]): where that is known only when a
+    /// listener is open.
+    pub fn set_external_urls(&self, urls: Vec<ExternalUrl>) {
+        self.0.cs1.external.store(Arc::new(urls));
+    }
+
+    /// Under which URLs callers reach this service.
+    #[must_use]
+    pub fn external_urls(&self) -> Vec<ExternalUrl> {
+        self.0.cs1.external.load().to_vec()
     }
 
     /// This service's name.
@@ -299,14 +354,15 @@ impl Authenticator {
         }
     }
 
-    /// Writes to the store which credentials were used, and to the trail for how many attempts there was no line, up to
-    /// now: before the process ends. Blocks.
+    /// Writes to the store which credentials were used, to the trail for how many attempts there was no line, and to what
+    /// is kept ([`Builder::state`]) which nonces were used, up to now: when nothing is served any more and the process ends. Blocks.
     ///
     /// # Errors
     /// The store cannot be written.
     pub fn flush(&self) -> Result<(), StoreError> {
         Upkeep::fold_all(self);
-        Upkeep::note(self, true)
+        let closed = self.0.cs1.tickets.close(&self.0.replays, self.0.clock.now());
+        Upkeep::note(self, true).and(closed)
     }
 
     /// Whether decisions can be made: the store was asked lately, and no record failed to be written in the last ten
@@ -329,6 +385,11 @@ impl Authenticator {
     #[must_use]
     pub fn source(&self, extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
         self.0.proxies.source(extract::source(extensions), headers)
+    }
+
+    /// Which host a trusted proxy says that the request was sent to.
+    pub(super) fn host_by_proxy(&self, parts: &request::Parts) -> Option<String> {
+        self.0.proxies.host(extract::source(&parts.extensions), &parts.headers)
     }
 
     /// Whether this is the address of a proxy that is trusted ([`Builder::trusted_proxies`]).

@@ -17,12 +17,14 @@ use countersign_protocol::wire::reply::{ChallengeReply, VerdictReply};
 use countersign_protocol::wire::{self, header};
 use countersign_store::{Spent, random};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 
 use super::attempt::Attempt;
 use super::authenticator::{Authenticator, Inner};
+use super::cs1::{self, TlsExporter};
 use super::rate_fields::RateFields;
 use super::reject::problem_response;
 use super::route::{Signed, by_signature, fresh_challenge, prove};
@@ -41,8 +43,12 @@ async fn authenticate(
     State(authenticator): State<Authenticator>,
     request: Request<axum::body::Body>,
 ) -> Answer {
-    endpoint(&authenticator, request, "authenticate", |inner, attempt, headers, body| {
-        let reply = give_challenge(inner, attempt, headers, body)?;
+    endpoint(&authenticator, request, "authenticate", |inner, attempt, parts, body| {
+        let reply = if is_cs1(&parts.headers, body)? {
+            cs1::challenge(inner, attempt, body)?.as_str().to_owned()
+        } else {
+            give_challenge(inner, attempt, &parts.headers, body)?
+        };
         let reply = ChallengeReply { challenge: &reply, expires_in: inner.issuer.lifetime().as_secs() };
         Ok(json(&reply, HeaderMap::new()))
     })
@@ -53,8 +59,12 @@ async fn verify_challenge(
     State(authenticator): State<Authenticator>,
     request: Request<axum::body::Body>,
 ) -> Answer {
-    endpoint(&authenticator, request, "verify-challenge", |inner, attempt, headers, body| {
-        let (credential, uid, proof) = verify(inner, attempt, headers, body)?;
+    endpoint(&authenticator, request, "verify-challenge", |inner, attempt, parts, body| {
+        if is_cs1(&parts.headers, body)? {
+            let exporter = parts.extensions.get::<TlsExporter>().map(|exporter| &exporter.0);
+            return Ok(json_bytes(cs1::accept(inner, attempt, body, exporter)?, HeaderMap::new()));
+        }
+        let (credential, uid, proof) = verify(inner, attempt, &parts.headers, body)?;
         let token = inner.issue_token(&credential, uid);
         let reply = VerdictReply {
             authenticated: true,
@@ -71,7 +81,7 @@ async fn endpoint(
     authenticator: &Authenticator,
     request: Request<axum::body::Body>,
     step: &'static str,
-    answer: impl FnOnce(&Inner, &mut Attempt<'_>, &HeaderMap, &[u8]) -> Result<Answer, Refusal>,
+    answer: impl FnOnce(&Inner, &mut Attempt<'_>, &Parts, &[u8]) -> Result<Answer, Refusal>,
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let source = authenticator.source(&parts.extensions, &parts.headers);
@@ -84,7 +94,7 @@ async fn endpoint(
     let inner = authenticator.inner();
     let result = match attempt.check_request() {
         Ok(()) => match read(inner, body).await {
-            Ok(body) => answer(inner, &mut attempt, &parts.headers, &body),
+            Ok(body) => answer(inner, &mut attempt, &parts, &body),
             Err(malformed) => Err(malformed.into()),
         },
         Err(limited) => Err(limited),
@@ -126,6 +136,19 @@ async fn read(inner: &Inner, body: axum::body::Body) -> Result<Bytes, Malformed>
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Malformed::BodyTooLarge),
         Ok(Err(_)) | Err(_) => Err(Malformed::BodyIncomplete),
     }
+}
+
+/// Whether the body names a protocol: that is `cs1` or a mistake. It comes with no other credentials.
+fn is_cs1(headers: &HeaderMap, body: &[u8]) -> Result<bool, Refusal> {
+    if !body::names_protocol(body) {
+        return Ok(false);
+    }
+    let others =
+        [&header::X_API_KEY, &header::X_CHALLENGE, &header::X_SIGNATURE, &header::X_CLIENT_CHALLENGE];
+    if header::bearer_token(headers)?.is_some() || others.iter().any(|name| headers.contains_key(*name)) {
+        return Err(Refusal::TwoMethods);
+    }
+    Ok(true)
 }
 
 fn give_challenge(
@@ -245,7 +268,11 @@ fn spent(inner: &Inner, key: LookupHash, signed: api_key::server::Attempt<'_>) -
 }
 
 fn json(body: &impl serde::Serialize, proof: HeaderMap) -> Answer {
-    let mut response = Response::new(Full::from(serde_json::to_vec(body).unwrap_or_default()));
+    json_bytes(serde_json::to_vec(body).unwrap_or_default().into(), proof)
+}
+
+fn json_bytes(body: Bytes, proof: HeaderMap) -> Answer {
+    let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -38,6 +38,13 @@ pub(super) fn forwarded<'a>(
     })
 }
 
+/// The parameter `host` of the last element in the lines of `Forwarded`: only the proxy that sent it wrote that.
+pub(super) fn last_host<'a>(lines: impl DoubleEndedIterator<Item = &'a [u8]> + 'a) -> Option<String> {
+    let mut elements = lines.rev().flat_map(FromTheRight).map(<[u8]>::trim_ascii);
+    let last = elements.find(|element| !element.is_empty())?;
+    parameter(text(last).ok()?, "host").ok()?
+}
+
 fn text(element: &[u8]) -> Result<&str, Unclear> {
     if element.len() > MAX_ELEMENT {
         return Err(Unclear::Garbled);
@@ -75,8 +82,12 @@ fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// The value of the parameter `for`, if there is one: `for=…;by=…;proto=…` in any order and letter case.
 fn parameter_for(element: &str) -> Result<Option<String>, Unclear> {
+    parameter(element, "for")
+}
+
+/// The value of a parameter, if it is there: `for=…;by=…;proto=…` in any order and letter case.
+fn parameter(element: &str, wanted: &str) -> Result<Option<String>, Unclear> {
     let mut found = None;
     let mut rest = element;
     loop {
@@ -89,7 +100,7 @@ fn parameter_for(element: &str) -> Result<Option<String>, Unclear> {
             return Err(Unclear::Garbled);
         }
         let (value, after) = value(after)?;
-        if name.eq_ignore_ascii_case("for") && found.replace(value).is_some() {
+        if name.eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {
             return Err(Unclear::Garbled);
         }
         rest = after.trim_start_matches([' ', '\t']);

@@ -5,26 +5,36 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
-use http_body_util::combinators::UnsyncBoxBody;
 use tower::{Layer, Service};
 
 use super::authenticator::Authenticator;
+use super::body::{BoxError, RequestBody, ResponseBody};
+use super::cs1;
 use super::extract::SourceAddr;
 use super::strip;
-
-/// The body of a response that has passed the layer.
-pub type ResponseBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A tower layer that lets only authenticated requests through. The handler finds the caller as
 /// [`Peer`](super::Peer); the credentials themselves are taken out of the request.
 #[derive(Clone, Debug)]
-pub struct AuthLayer(Authenticator);
+pub struct AuthLayer {
+    authenticator: Authenticator,
+    take_streams: bool,
+}
 
 impl AuthLayer {
     /// Protects with `authenticator`.
     #[must_use]
     pub fn new(authenticator: Authenticator) -> Self {
-        Self(authenticator)
+        Self { authenticator, take_streams: false }
+    }
+
+    /// Lets through requests whose content is a stream (`cs1`, CS-38): it flows to the handler while it is checked, and the
+    /// handler finds [`NotFinal`](super::NotFinal) among the extensions. **Only for handlers that commit nothing before the body
+    /// has ended without an error.** Default: such requests are refused with 413.
+    #[must_use]
+    pub const fn take_streams(mut self, take: bool) -> Self {
+        self.take_streams = take;
+        self
     }
 }
 
@@ -32,7 +42,7 @@ impl<S> Layer<S> for AuthLayer {
     type Service = AuthService<S>;
 
     fn layer(&self, inner: S) -> AuthService<S> {
-        AuthService { authenticator: self.0.clone(), inner }
+        AuthService { authenticator: self.authenticator.clone(), take_streams: self.take_streams, inner }
     }
 }
 
@@ -40,16 +50,18 @@ impl<S> Layer<S> for AuthLayer {
 #[derive(Clone, Debug)]
 pub struct AuthService<S> {
     authenticator: Authenticator,
+    take_streams: bool,
     inner: S,
 }
 
 impl<S, B, R> Service<Request<B>> for AuthService<S>
 where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
-    B: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
     R: http_body::Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    R::Error: Into<BoxError>,
 {
     type Response = Response<ResponseBody>;
     type Error = S::Error;
@@ -63,9 +75,13 @@ where
         // The service that was polled ready is the one to be called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let authenticator = self.authenticator.clone();
+        let (authenticator, take_streams) = (self.authenticator.clone(), self.take_streams);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
+            if cs1::is_signed(&parts.headers) {
+                return cs1::serve(authenticator, take_streams, parts, body, inner).await;
+            }
+            let body = RequestBody::new(body);
             let source = authenticator.source(&parts.extensions, &parts.headers);
             let admitted = match authenticator.admit(&parts.headers, source).await {
                 Ok(admitted) => admitted,

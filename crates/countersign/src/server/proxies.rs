@@ -190,6 +190,24 @@ impl TrustedProxies {
         })
     }
 
+    /// The host that the request was sent to, if `peer` is a trusted proxy that says so: `X-Forwarded-Host`, or the parameter
+    /// `host` of the last element of `Forwarded`, which it has written itself.
+    pub(super) fn host(&self, peer: IpAddr, headers: &HeaderMap) -> Option<String> {
+        if !self.contains(peer) {
+            return None;
+        }
+        match self.header {
+            ProxyHeader::XForwardedFor => {
+                let last = headers.get_all("x-forwarded-host").iter().next_back()?.to_str().ok()?;
+                last.rsplit(',').next().map(|host| host.trim().to_owned()).filter(|host| !host.is_empty())
+            }
+            ProxyHeader::Forwarded => {
+                let lines = headers.get_all(FORWARDED).iter().map(HeaderValue::as_bytes);
+                forwarded::last_host(lines)
+            }
+        }
+    }
+
     fn follow(
         &self,
         peer: IpAddr,

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use countersign_protocol::cs1::accept::ACCEPT_SIGNATURE;
 use countersign_protocol::identity::ServiceName;
 use countersign_protocol::problem::{MEDIA_TYPE, Problem};
 use countersign_protocol::refusal::Refusal;
@@ -21,6 +22,8 @@ pub struct Rejection {
     pub(super) challenge: Option<(Challenge, Lifetime)>,
     /// How the caller stands with the limits.
     pub(super) rate: Option<RateFields>,
+    /// Asks to sign the request again, with a nonce of ours.
+    pub(super) accept_signature: Option<HeaderValue>,
 }
 
 impl Rejection {
@@ -43,6 +46,9 @@ impl Rejection {
         }
         if let Some(rate) = self.rate {
             rate.put(response.headers_mut());
+        }
+        if let Some(value) = self.accept_signature {
+            response.headers_mut().insert(ACCEPT_SIGNATURE, value);
         }
         response.extensions_mut().insert(self.refusal);
         response

@@ -2,12 +2,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::server::Pair;
+use countersign_protocol::cs1::{Binding, PairKeys, SessionKeys};
 use countersign_protocol::identity::{ApiKey, CredentialId, Profile};
 use countersign_protocol::lookup::{LookupHash, LookupKey};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::server::{Candidate, Holders};
-use countersign_store::{Credential, Ended, Ending, Keys, Listing, Peer, PeerStore, StoreError};
+use countersign_store::{Credential, Cs1Options, Ended, Ending, Keys, Listing, Peer, PeerStore, StoreError};
 
 use super::ages::Age;
 use super::uses::Mark;
@@ -32,6 +34,8 @@ pub(super) struct Snapshot {
 /// What a presented key stands for.
 #[derive(Debug)]
 enum Inbound {
+    /// By number, as the next.
+    Cs1(Vec<Arc<Cs1Credential>>),
     /// By number; an older one ends before a newer one does.
     SharedSecret(Vec<Arc<SharedSecretCredential>>),
     ApiKey(Arc<Identified>),
@@ -64,6 +68,40 @@ pub(super) struct SharedSecretCredential {
     pub(super) our_secret: MacKey,
 }
 
+/// A `cs1` credential, for calls from the peer to us.
+#[derive(Debug)]
+pub(super) struct Cs1Credential {
+    pub(super) who: Arc<Identified>,
+    keys: PairKeys,
+    /// S.
+    our_key: ApiKey,
+    options: Cs1Options,
+}
+
+impl Cs1Credential {
+    /// The keys for requests without a handshake, if they are taken from this peer (CS-40).
+    pub(super) fn direct(&self) -> Option<&SessionKeys> {
+        let Cs1Options { binding, danger_direct } = self.options;
+        (danger_direct && binding == Binding::None).then(|| self.keys.direct())
+    }
+}
+
+impl Candidate for Cs1Credential {
+    fn mac_key(&self) -> &MacKey {
+        self.keys.mac_key()
+    }
+}
+
+impl Pair for Cs1Credential {
+    fn keys(&self) -> &PairKeys {
+        &self.keys
+    }
+
+    fn binding(&self) -> Binding {
+        self.options.binding
+    }
+}
+
 impl Candidate for SharedSecretCredential {
     fn mac_key(&self) -> &MacKey {
         &self.their_secret
@@ -80,6 +118,7 @@ pub(super) struct Found<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Holder<'a> {
+    Cs1(&'a [Arc<Cs1Credential>]),
     SharedSecret(&'a [Arc<SharedSecretCredential>]),
     ApiKey(&'a Arc<Identified>),
     Ended(&'a CredentialId, Profile, Ending),
@@ -139,6 +178,21 @@ impl Snapshot {
         });
         self.live.insert(credential.uid, Arc::clone(&who));
         match &credential.keys {
+            Keys::Cs1 { our_key, their_key, secret } => {
+                self.own.insert(self.lookup.hash(our_key.expose()));
+                let credential = Arc::new(Cs1Credential {
+                    who,
+                    keys: PairKeys::derive(secret, their_key, our_key),
+                    our_key: our_key.clone(),
+                    options: peer.cs1,
+                });
+                let hash = self.lookup.hash(their_key.expose());
+                let inbound = self.inbound.entry(hash).or_insert_with(|| Inbound::Cs1(Vec::new()));
+                if let Inbound::Cs1(credentials) = inbound {
+                    credentials.push(credential);
+                    self.macs = self.macs.max(credentials.len());
+                }
+            }
             Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                 self.own.insert(self.lookup.hash(our_key.expose()));
                 let credential = Arc::new(SharedSecretCredential {
@@ -211,18 +265,29 @@ impl Inbound {
     /// What it stands for now: time may have ended a credential since the store was read.
     fn at(&self, now: UnixTime) -> Holder<'_> {
         match self {
+            Self::Cs1(credentials) => of_several(credentials, now, |one| &one.who, Holder::Cs1),
             Self::SharedSecret(credentials) => {
-                let over = credentials.partition_point(|credential| !credential.who.lives(now));
-                match (credentials.get(over..), credentials.last()) {
-                    (Some(live), _) if !live.is_empty() => Holder::SharedSecret(live),
-                    (_, Some(last)) => Holder::retired(&last.who),
-                    (_, None) => Holder::Nobody,
-                }
+                of_several(credentials, now, |one| &one.who, Holder::SharedSecret)
             }
             Self::ApiKey(who) if who.lives(now) => Holder::ApiKey(who),
             Self::ApiKey(who) => Holder::retired(who),
             Self::Ended(id, profile, how) => Holder::Ended(id, *profile, *how),
         }
+    }
+}
+
+/// Those of several credentials that live; else the last one, which is over.
+fn of_several<'a, C>(
+    credentials: &'a [Arc<C>],
+    now: UnixTime,
+    who: impl Fn(&'a C) -> &'a Arc<Identified>,
+    live: impl Fn(&'a [Arc<C>]) -> Holder<'a>,
+) -> Holder<'a> {
+    let over = credentials.iter().take_while(|one| !who(one).lives(now)).count();
+    match (credentials.get(over..), credentials.last()) {
+        (Some(rest), _) if !rest.is_empty() => live(rest),
+        (_, Some(last)) => Holder::retired(who(last)),
+        (_, None) => Holder::Nobody,
     }
 }
 
@@ -233,11 +298,25 @@ impl<'a> Holder<'a> {
 }
 
 impl<'a> Found<'a> {
+    /// Who may prove himself as the client of this pair under `cs1`: C is what was looked up, S is `server` (CS-14).
+    pub(super) fn cs1(&self, server: &str) -> Result<Vec<Arc<Cs1Credential>>, Refusal> {
+        match self.holder {
+            Holder::Cs1(credentials) => {
+                let of_pair = |one: &&Arc<Cs1Credential>| one.our_key.expose() == server;
+                let pairs: Vec<_> = credentials.iter().filter(of_pair).cloned().collect();
+                if pairs.is_empty() { Err(Refusal::UnknownKey) } else { Ok(pairs) }
+            }
+            Holder::SharedSecret(_) | Holder::ApiKey(_) => Err(Refusal::WrongProfile),
+            Holder::Ended(_, _, how) => Err(over(how)),
+            Holder::Nobody => Err(self.nobody()),
+        }
+    }
+
     /// Who may have signed with this key under guide 1.
     pub(super) fn shared_secret(&self) -> Holders<'a, Arc<SharedSecretCredential>> {
         match self.holder {
             Holder::SharedSecret(credentials) => Holders::Live(credentials),
-            Holder::ApiKey(_) => Holders::Nobody(Refusal::WrongProfile),
+            Holder::Cs1(_) | Holder::ApiKey(_) => Holders::Nobody(Refusal::WrongProfile),
             Holder::Ended(_, _, how) => Holders::Nobody(over(how)),
             Holder::Nobody => Holders::Nobody(self.nobody()),
         }
@@ -247,7 +326,7 @@ impl<'a> Found<'a> {
     pub(super) fn api_key(&self) -> Result<&'a Arc<Identified>, Refusal> {
         match self.holder {
             Holder::ApiKey(who) => Ok(who),
-            Holder::SharedSecret(_) => Err(Refusal::WrongProfile),
+            Holder::Cs1(_) | Holder::SharedSecret(_) => Err(Refusal::WrongProfile),
             Holder::Ended(_, _, how) => Err(over(how)),
             Holder::Nobody => Err(self.nobody()),
         }
@@ -255,6 +334,7 @@ impl<'a> Found<'a> {
 
     pub(super) fn profile(&self) -> Option<Profile> {
         match self.holder {
+            Holder::Cs1(_) => Some(Profile::Cs1),
             Holder::SharedSecret(_) => Some(Profile::SharedSecret),
             Holder::ApiKey(_) => Some(Profile::ApiKey),
             Holder::Ended(_, profile, _) => Some(profile),
@@ -265,6 +345,7 @@ impl<'a> Found<'a> {
     /// What the trail shows in place of the key: the newest credential that has it, or a short hash.
     pub(super) fn named(&self) -> (Option<String>, String) {
         let id = match self.holder {
+            Holder::Cs1(credentials) => credentials.last().map(|one| &one.who.id),
             Holder::SharedSecret(credentials) => credentials.last().map(|one| &one.who.id),
             Holder::ApiKey(who) => Some(&who.id),
             Holder::Ended(id, _, _) => Some(id),

@@ -39,9 +39,12 @@ impl Upkeep {
         if self.failed.is_some_and(|at| at.elapsed() < PAUSE) {
             return;
         }
-        let done = Self::note(authenticator, false).and_then(|()| Self::settle(authenticator));
+        let inner = authenticator.inner();
+        let done = Self::note(authenticator, false)
+            .and_then(|()| Self::settle(authenticator))
+            .and_then(|()| inner.cs1.tickets.upkeep(inner.clock.now()));
         if let Err(error) = &done {
-            tracing::warn!(%error, "uses and ends of credentials cannot be written to the store; trying again");
+            tracing::warn!(%error, "uses and ends of credentials, or the keys of tickets, cannot be written to the store; trying again");
         }
         self.failed = done.is_err().then(Instant::now);
     }

@@ -8,6 +8,8 @@
     reason = "a broken fixture ends the test"
 )]
 
+pub(crate) mod signed;
+
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -58,6 +60,12 @@ impl Keys {
         peer(url, NewKeys::api_key(Some(self.billing.clone()), None).unwrap(), false)
     }
 
+    /// The same under `cs1`.
+    pub(crate) fn orders_by_cs1_at(&self, url: &str) -> Peer {
+        let Self { billing, orders, secret } = self.clone();
+        peer(url, NewKeys::cs1(billing, orders, secret).unwrap(), false)
+    }
+
     /// The headers with which `orders` proves itself to a caller.
     pub(crate) fn proof(&self, seen: &Seen) -> Vec<(&'static str, String)> {
         let challenge = seen.headers["x-client-challenge"].to_str().unwrap().parse().unwrap();
@@ -82,7 +90,7 @@ fn peer(url: &str, keys: NewKeys, danger_unproven_server: bool) -> Peer {
 /// A server that ends with its test.
 pub(crate) struct Server {
     pub(crate) url: String,
-    serving: JoinHandle<()>,
+    pub(crate) serving: JoinHandle<()>,
 }
 
 impl Server {

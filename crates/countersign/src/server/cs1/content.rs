@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 /// and dropped (CS-50).
 pub(super) async fn hold<B>(
     body: B,
-    rule: ContentRule,
+    rule: &ContentRule,
     hold: usize,
     patience: Duration,
 ) -> Result<Bytes, Refusal>

@@ -4,12 +4,16 @@
 use std::sync::Arc;
 
 use countersign_protocol::cs1::content::ContentRule;
-use countersign_protocol::cs1::request::{Claimed, Coverage, RequestParts};
+use countersign_protocol::cs1::request::{Claimed, RequestParts};
+use countersign_protocol::cs1::{Coverage, Kept, KeyName, Policy, accept};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
+use countersign_protocol::wire::header;
+use countersign_store::random;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::direct::{self, Pair};
 use super::{TlsExporter, burn, external};
 use crate::server::attempt::Attempt;
 use crate::server::authenticator::{Authenticator, Inner};
@@ -19,14 +23,20 @@ use crate::server::strip::remove_spelled;
 const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
-/// Whether a request carries a message signature, and so is to be judged by it. With one of another label beside a guide's
-/// credentials it is the business of the service behind.
-pub(in crate::server) fn is_signed(headers: &HeaderMap, has_others: bool) -> bool {
+/// Whether a request carries a message signature, and so is to be judged by it. One of another label beside a guide's
+/// credentials is the business of the service behind.
+pub(in crate::server) fn is_signed(headers: &HeaderMap) -> bool {
     let mut inputs = headers.get_all(SIGNATURE_INPUT).iter();
-    if has_others {
+    if has_others(headers) {
         return inputs.any(|input| input.as_bytes().starts_with(b"cs="));
     }
     inputs.next().is_some() || headers.contains_key(SIGNATURE)
+}
+
+/// Whether a request carries a guide's credentials.
+pub(super) fn has_others(headers: &HeaderMap) -> bool {
+    let names = [&header::X_API_KEY, &header::X_CHALLENGE, &header::X_SIGNATURE];
+    names.iter().any(|name| headers.contains_key(*name)) || !matches!(header::bearer_token(headers), Ok(None))
 }
 
 /// What a request was signed with and as what, kept for the signature of its response, which covers it (CS-33).
@@ -71,18 +81,35 @@ pub(super) fn judge(
     let inner = authenticator.inner();
     let claimed = Claimed::read(&parts.headers)?.ok_or(Refusal::SignatureForm)?;
     let (snapshot, now) = (inner.peers()?, inner.clock.now());
-    let claims = inner.cs1.tickets.open_ticket(claimed.ticket(), now)?;
-    attempt.with_claimed(&claims.credential);
-    let who = snapshot.live(&claims.uid, now).ok_or(Refusal::TokenOrphaned)?;
-    let exporter = parts.extensions.get::<TlsExporter>().map(|exporter| &exporter.0);
-    let keys = claims.keys_on(exporter)?;
-    let signed = target(inner, authenticator, parts)?;
-    let request = RequestParts { fields: &parts.headers, ..signed.parts() };
-    let unclaimed = claimed.verify(&MacKey::new(keys.client_to_server.as_slice()), &request, now)?;
-    let verified = unclaimed.claim(&keys.id, |id, until| {
-        burn(&inner.replays, id, until, now, Refusal::RequestReplayed)
-    })?;
-    let (content, coverage) = (*verified.content(), verified.coverage());
+    let policy = Policy::at(now).with_nonces(&inner.cs1.nonces);
+    let (who, keys, unclaimed, signed) = match claimed.key_name() {
+        KeyName::Ticket(ticket) => {
+            let (claims, lost) = inner.cs1.tickets.open_ticket(ticket, now)?;
+            attempt.with_claimed(&claims.credential);
+            let who = snapshot.live(&claims.uid, now).ok_or(Refusal::TokenOrphaned)?;
+            let exporter = parts.extensions.get::<TlsExporter>().map(|exporter| &exporter.0);
+            let keys = claims.keys_on(exporter)?;
+            let signed = target(inner, authenticator, parts)?;
+            let request = RequestParts { fields: &parts.headers, ..signed.parts() };
+            let policy = lost.map_or(policy, |start| policy.after_crash(start));
+            let key = MacKey::new(keys.client_to_server.as_slice());
+            (Arc::clone(who), keys, claimed.verify(&key, &request, policy)?, signed)
+        }
+        KeyName::Direct { client, server } => {
+            let signed = target(inner, authenticator, parts)?;
+            let request = RequestParts { fields: &parts.headers, ..signed.parts() };
+            let policy = inner.cs1.tickets.lost().map_or(policy, |start| policy.after_crash(start));
+            let pair = Pair { client, server };
+            let (credential, unclaimed) =
+                direct::verify(inner, attempt, &snapshot, pair, &claimed, &request, policy)?;
+            let keys = credential.direct().cloned().ok_or(Refusal::DirectOff)?;
+            (Arc::clone(&credential.who), keys, unclaimed, signed)
+        }
+    };
+    attempt.with_credential(&who);
+    let verified = unclaimed
+        .claim(&keys.id, |id, until| burn(&inner.replays, id, until, now, Refusal::RequestReplayed))?;
+    let Kept { content, coverage, .. } = verified.keep();
     let mut signed = signed;
     for name in [SIGNATURE_INPUT, SIGNATURE] {
         if let Some(value) = parts.headers.get(&name) {
@@ -90,7 +117,14 @@ pub(super) fn judge(
         }
     }
     let answer = MacKey::new(keys.server_to_client.as_slice());
-    Ok(Head { who: Arc::clone(who), answer, signed, content, coverage })
+    Ok(Head { who, answer, signed, content, coverage })
+}
+
+/// A fresh nonce for a request that was refused because it needs one: the value of `Accept-Signature` (CS-43).
+pub(super) fn ask(inner: &Inner, headers: &HeaderMap) -> Option<HeaderValue> {
+    let claimed = Claimed::read(headers).ok()??;
+    let nonce = inner.cs1.nonces.issue(inner.clock.now(), random());
+    accept::ask(&claimed, &nonce).ok()
 }
 
 /// What was signed of the request line and the host (CS-28).

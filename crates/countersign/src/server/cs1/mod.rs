@@ -5,21 +5,26 @@
 //! | `external` | under which URLs we are reached |
 //! | `tickets` | the keys that seal tickets, and keeping them for the next start |
 //! | `handshake` | M1 to M4 on the two endpoints |
-//! | `head` | judges a signed request by its head |
+//! | `head`, `direct` | judges a signed request by its head; finds the keys of one that had no handshake |
 //! | `content` | holds a request's content until it is verified |
-//! | `respond` | signs what the handler answers |
+//! | `stream` | content that is not held: flows on while it is checked, and is signed while it flows |
+//! | `serve`, `respond` | a signed request from its first byte to the signature of its response |
 
 mod content;
+mod direct;
 mod external;
 mod handshake;
 mod head;
 mod respond;
+mod serve;
+mod stream;
 mod tickets;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::nonce::NonceIssuer;
 use countersign_protocol::cs1::{Exporter, Issuer};
 use countersign_protocol::identity::ServiceName;
 use countersign_protocol::refusal::Refusal;
@@ -27,10 +32,12 @@ use countersign_protocol::shared_secret::Lifetime;
 use countersign_store::{ClaimError, ReplayLog, StateStore, StoreError, random};
 use zeroize::Zeroizing;
 
+pub use countersign_protocol::cs1::Coverage;
 pub use external::{ExternalUrl, ExternalUrlError};
 pub(super) use handshake::{accept, challenge};
 pub(super) use head::is_signed;
-pub(super) use respond::serve;
+pub(super) use serve::serve;
+pub use stream::NotFinal;
 pub(super) use tickets::Tickets;
 
 /// What the TLS connection of a request gives for binding (RFC 9266): a request extension, set by whoever accepts
@@ -41,6 +48,7 @@ pub struct TlsExporter(pub Exporter);
 /// What one process needs for `cs1`.
 pub(super) struct Cs1 {
     pub(super) issuer: Issuer,
+    pub(super) nonces: NonceIssuer,
     pub(super) tickets: Tickets,
     pub(super) external: ArcSwap<Vec<ExternalUrl>>,
     /// How many bytes of a message's content are held until they are verified.
@@ -62,6 +70,7 @@ impl Cs1 {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             issuer: Issuer::new(&Zeroizing::new(random()), lifetime),
+            nonces: NonceIssuer::new(&Zeroizing::new(random())),
             tickets: Tickets::open(service, state, replays, now)?,
             external: ArcSwap::from_pointee(external),
             hold,

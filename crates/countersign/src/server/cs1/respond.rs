@@ -1,99 +1,183 @@
-//! A signed request from its first byte to the signature of its response.
+//! Signs what the handler answers (section 7).
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_protocol::cs1::content::content_digest;
-use countersign_protocol::cs1::request::join_cookies;
+use countersign_protocol::cs1::request::Instructions;
 use countersign_protocol::cs1::response::{self, ResponseParts};
-use countersign_protocol::identity::Profile;
+use countersign_protocol::cs1::stream::{COUNTERSIGN_BODY, COUNTERSIGN_BODY_MAC, STREAM};
+use countersign_protocol::mac::MacKey;
 use countersign_protocol::problem::Problem;
 use countersign_protocol::refusal::Refusal;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body::Body;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use tower::Service;
+use http::header::{CONTENT_LENGTH, TRAILER};
+use http::response::Parts;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Empty, Full};
 
-use super::head::{self, Head, Signed};
-use crate::server::attempt::Attempt;
-use crate::server::authenticator::Authenticator;
-use crate::server::extract::{Peer, SourceAddr};
-use crate::server::layer::{BoxError, ResponseBody};
-use crate::server::reject::{Rejection, problem_response};
-use crate::server::strip;
+use super::head::Signed;
+use super::stream::Outgoing;
+use crate::server::authenticator::Inner;
+use crate::server::body::ResponseBody;
+use crate::server::reject::problem_response;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 
-/// Lets a request through to `inner` if its signature and its content are right, and signs what comes back. What is refused
-/// here is answered without a signature (CS-34).
-pub(in crate::server) async fn serve<S, B, R>(
-    authenticator: Authenticator,
-    mut parts: Parts,
-    body: B,
-    mut inner: S,
-) -> Result<Response<ResponseBody>, S::Error>
-where
-    S: Service<Request<ResponseBody>, Response = Response<R>>,
-    B: Body<Data = Bytes>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
-{
-    let source = authenticator.source(&parts.extensions, &parts.headers);
-    join_cookies(&mut parts.headers);
-    let mut attempt = Attempt::new(&authenticator, source, "signed");
-    let admitted = admit(&authenticator, &mut attempt, &parts, body).await;
-    let (Head { who, answer, signed, coverage, .. }, content) = match admitted {
-        Ok(admitted) => admitted,
-        Err(refusal) => {
-            let rejection = reject(&mut attempt, refusal).await;
-            return Ok(rejection.into_response().map(boxed));
+/// For how long content of unknown length is waited for, so that it can be held: what is longer than that on its way, such as
+/// events, flows on.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Signs the responses to one request.
+pub(super) struct Signer<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) key: &'a MacKey,
+    pub(super) signed: &'a Signed,
+    pub(super) request_id: &'a str,
+    /// Whether the other side takes trailers.
+    pub(super) trailers: bool,
+}
+
+/// What the handler's body came to.
+enum Content {
+    Held(Bytes),
+    /// It is longer, or slower, than what is held: what came of it so far, and the rest.
+    Flowing(Vec<Bytes>, ResponseBody),
+    /// It broke off.
+    Broken,
+}
+
+impl Signer<'_> {
+    /// The response that is sent: signed, also where the handler's own cannot be.
+    pub(super) async fn sign(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        // Ours to say, all three. A handler's own digest is replaced by that of what is sent.
+        for name in [SIGNATURE, SIGNATURE_INPUT, COUNTERSIGN_BODY] {
+            parts.headers.remove(name);
         }
-    };
-    let request_id = std::mem::take(&mut attempt.request_id);
-    strip::credentials(&mut parts.headers);
-    head::clean(&mut parts.headers, &coverage);
-    parts.extensions.insert(Peer::new(who.id.clone(), Profile::Cs1));
-    parts.extensions.insert(coverage);
-    parts.extensions.insert(SourceAddr(source));
-    let id = HeaderValue::from_str(&request_id).ok();
-    if let Some(id) = &id {
-        parts.headers.insert(strip::REQUEST_ID, id.clone());
+        let is_empty = self.signed.parts().method == "HEAD"
+            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if is_empty {
+            return self.without_content(parts);
+        }
+        parts.headers.remove(CONTENT_DIGEST);
+        match self.collect(body).await {
+            Content::Held(content) => self.held(parts, content),
+            Content::Flowing(before, body) if self.trailers => self.flowing(parts, before, body),
+            Content::Flowing(..) => self.problem(Problem::TrailersRequired),
+            Content::Broken => self.problem(Problem::UpstreamUnreachable),
+        }
     }
-    let is_head = parts.method == Method::HEAD;
-    let response = inner.call(Request::from_parts(parts, boxed(Full::from(content)))).await?;
-    let mut response = response.map(|body| body.map_err(Into::into).boxed_unsync());
-    strip::proof(response.headers_mut());
-    if let Some(id) = id {
-        response.headers_mut().insert(strip::REQUEST_ID, id);
+
+    /// Reads the body, up to what is held and for no longer than [`WAIT`].
+    async fn collect(&self, mut body: ResponseBody) -> Content {
+        let limit = self.inner.cs1.hold;
+        let mut pieces: Vec<Bytes> = Vec::new();
+        if body.size_hint().lower() > limit as u64 {
+            return Content::Flowing(pieces, body);
+        }
+        let deadline = tokio::time::Instant::now() + WAIT;
+        let mut length = 0;
+        loop {
+            let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => {
+                    tracing::warn!(%error, "the handler's response broke off");
+                    return Content::Broken;
+                }
+                Ok(None) => break,
+                Err(_) => return Content::Flowing(pieces, body),
+            };
+            // Trailers of what is held are covered by nothing, and dropped (CS-50).
+            let Ok(piece) = frame.into_data() else { continue };
+            length += piece.len();
+            pieces.push(piece);
+            if length > limit {
+                return Content::Flowing(pieces, body);
+            }
+        }
+        Content::Held(match <[Bytes; 1]>::try_from(pieces) {
+            Ok([one]) => one,
+            Err(several) => Bytes::from(several.concat()),
+        })
     }
-    let limit = authenticator.inner().cs1.hold;
-    let signer = Signer { authenticator: &authenticator, key: &answer, signed: &signed, is_head };
-    Ok(signer.sign(response, limit, &request_id).await)
+
+    fn without_content(&self, mut parts: Parts) -> Response<ResponseBody> {
+        match self.instructions(&parts) {
+            Ok(instructions) => {
+                put(&mut parts, instructions);
+                Response::from_parts(parts, Empty::new().map_err(|never| match never {}).boxed_unsync())
+            }
+            Err(refusal) => self.unsignable(&refusal),
+        }
+    }
+
+    fn held(&self, mut parts: Parts, content: Bytes) -> Response<ResponseBody> {
+        match self.sign_held(&mut parts, &content) {
+            Ok(()) => Response::from_parts(
+                parts,
+                Full::from(content).map_err(|never| match never {}).boxed_unsync(),
+            ),
+            Err(refusal) => self.unsignable(&refusal),
+        }
+    }
+
+    fn sign_held(&self, parts: &mut Parts, content: &[u8]) -> Result<(), Refusal> {
+        if !content.is_empty() {
+            parts.headers.insert(CONTENT_DIGEST, content_digest(content)?);
+        }
+        let instructions = self.instructions(parts)?;
+        put(parts, instructions);
+        Ok(())
+    }
+
+    fn flowing(&self, mut parts: Parts, before: Vec<Bytes>, body: ResponseBody) -> Response<ResponseBody> {
+        // Trailers need the chunked coding in HTTP/1.1 (RFC 9112, section 7.1).
+        parts.headers.remove(CONTENT_LENGTH);
+        parts.headers.insert(COUNTERSIGN_BODY, HeaderValue::from_static(STREAM));
+        parts.headers.append(TRAILER, HeaderValue::from_name(COUNTERSIGN_BODY_MAC));
+        match self.instructions(&parts) {
+            Ok(mut instructions) => {
+                let Some(signer) = instructions.stream.take() else {
+                    return self.unsignable(&Refusal::SignatureForm);
+                };
+                put(&mut parts, instructions);
+                Response::from_parts(parts, Outgoing::new(before, body, *signer).boxed_unsync())
+            }
+            Err(refusal) => self.unsignable(&refusal),
+        }
+    }
+
+    fn instructions(&self, parts: &Parts) -> Result<Instructions, Refusal> {
+        let (status, request) = (parts.status.as_u16(), self.signed.parts());
+        let response = ResponseParts { status, fields: &parts.headers, request };
+        response::sign(self.key, &response, self.inner.clock.now())
+    }
+
+    /// What the handler says cannot be covered. The client must not be left without an answer that it can believe: the request
+    /// had its effect.
+    fn unsignable(&self, refusal: &Refusal) -> Response<ResponseBody> {
+        tracing::error!(
+            %refusal, request_id = self.request_id,
+            "the handler's response cannot be signed (a field twice that is no list, bytes outside of ASCII, or more than 64 fields): it is not sent"
+        );
+        self.problem(Problem::ResponseUnsignable)
+    }
+
+    fn problem(&self, problem: Problem) -> Response<ResponseBody> {
+        let (mut parts, body) = problem_response(problem, self.request_id, None).into_parts();
+        // Never fails: a problem of ours has neither.
+        let content = problem.body(self.request_id, None);
+        match self.sign_held(&mut parts, &content) {
+            Ok(()) => Response::from_parts(parts, body.map_err(|never| match never {}).boxed_unsync()),
+            Err(_) => Response::from_parts(parts, body.map_err(|never| match never {}).boxed_unsync()),
+        }
+    }
 }
 
-type Admitted = (Head, Bytes);
-
-/// What was decided is on the trail before anybody hears of it.
-async fn admit<B: Body<Data = Bytes>>(
-    authenticator: &Authenticator,
-    attempt: &mut Attempt<'_>,
-    parts: &Parts,
-    body: B,
-) -> Result<Admitted, Refusal> {
-    let head = head::judge(authenticator, attempt, parts)?;
-    let inner = authenticator.inner();
-    let held = super::content::hold(body, head.content, inner.cs1.hold, inner.body_timeout).await;
-    let content = held.inspect_err(|_| attempt.with_credential(&head.who))?;
-    attempt.accept(&head.who);
-    attempt.written().await?;
-    Ok((head, content))
-}
-
-/// A refusal as on other protected routes: limited by source.
-async fn reject(attempt: &mut Attempt<'_>, refusal: Refusal) -> Rejection {
-    match attempt.check_refused(refusal) {
-        Ok(()) => attempt.refuse(refusal, None).await,
-        Err(limited) => attempt.refuse(limited, None).await,
-    }
+fn put(parts: &mut Parts, instructions: Instructions) {
+    parts.headers.insert(SIGNATURE_INPUT, instructions.signature_input);
+    parts.headers.insert(SIGNATURE, instructions.signature);
 }

@@ -21,8 +21,8 @@ pub(in crate::server) struct Tickets {
     state: Option<Arc<dyn StateStore>>,
     /// When it was last written down that the keys are in use, in seconds since 1970.
     noted: AtomicU64,
-    /// The log of used nonces was read back: whatever was signed before the start has been judged by it.
-    pub(in crate::server) remembers: bool,
+    /// When this run began, if the log of used nonces of the one before was lost (CS-43).
+    lost: Option<UnixTime>,
 }
 
 impl Tickets {
@@ -34,26 +34,32 @@ impl Tickets {
         replays: &ReplayLog,
         now: UnixTime,
     ) -> Result<Self, StoreError> {
-        let mut keys = None;
-        let mut remembers = false;
+        let (mut keys, mut remembers) = (None, false);
         if let Some(state) = &state {
             let log = state.take(State::ReplayLog)?;
             let kept = state.kept(State::TicketKeys)?;
+            // Whoever has never run has forgotten nothing.
+            remembers = match (&kept, log) {
+                (None, None) => !state.has(State::TicketKeys)?,
+                (_, Some(log)) if log.at <= now => replays.import(&log.bytes, now).is_some(),
+                _ => false,
+            };
             // A clock that is behind would revive tickets, and nonces that were forgotten (CS-45).
             if let Some(kept) = kept.filter(|kept| kept.at <= now) {
                 keys = TicketKeys::import(service.clone(), &kept.bytes);
             }
-            remembers = log.filter(|log| log.at <= now).is_some_and(|log| {
-                replays.import(&log.bytes, now).is_some()
-            });
         }
-        let fresh = || TicketKeys::new(service.clone(), &Zeroizing::new(random()), now);
-        let this = Self {
-            keys: RwLock::new(keys.unwrap_or_else(fresh)),
-            state,
-            noted: AtomicU64::new(0),
-            remembers,
+        let random = Zeroizing::new(random());
+        let keys = match keys {
+            // Each run seals with a key of its own: it tells what was sealed before.
+            Some(mut keys) => {
+                keys.rotate(&random, now);
+                keys
+            }
+            None => TicketKeys::new(service.clone(), &random, now),
         };
+        let lost = (!remembers).then_some(now);
+        let this = Self { keys: RwLock::new(keys), state, noted: AtomicU64::new(0), lost };
         // Before the first ticket is given out.
         this.upkeep(now)?;
         Ok(this)
@@ -72,9 +78,20 @@ impl Tickets {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).seal(claims, random())
     }
 
-    pub(super) fn open_ticket(&self, ticket: &str, now: UnixTime) -> Result<Claims, Refusal> {
+    /// Opens a ticket; and when the log of the run that sealed it was lost, if it was.
+    pub(super) fn open_ticket(
+        &self,
+        ticket: &str,
+        now: UnixTime,
+    ) -> Result<(Claims, Option<UnixTime>), Refusal> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.open(ticket, now).map_err(Refusal::Ticket)
+        let (claims, of_earlier_run) = keys.open_noting(ticket, now).map_err(Refusal::Ticket)?;
+        Ok((claims, self.lost.filter(|_| of_earlier_run)))
+    }
+
+    /// When the log of the run before was lost, if it was.
+    pub(super) const fn lost(&self) -> Option<UnixTime> {
+        self.lost
     }
 
     fn rotate(&self, now: UnixTime) {
@@ -116,6 +133,6 @@ impl Tickets {
 
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tickets").field("remembers", &self.remembers).finish_non_exhaustive()
+        f.debug_struct("Tickets").field("lost", &self.lost).finish_non_exhaustive()
     }
 }

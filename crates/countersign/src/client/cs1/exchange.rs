@@ -1,0 +1,150 @@
+//! Sends a request, and again where that is allowed (CS-35).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign_protocol::cs1::nonce::ServerNonce;
+use http::{Request, Response};
+
+use super::hint::Remedy;
+use super::request::Prepared;
+use super::response::{Doubt, Holding, Taken, take};
+use super::session::Session;
+use crate::client::handshake::Handshake;
+use crate::client::known::Known;
+use crate::client::session::{Client, Current};
+use crate::client::way::{Content, Sending, Unsent};
+use crate::client::{Body, ClientError};
+
+impl Client {
+    /// Sends a request whose URI is complete already.
+    pub(in crate::client) async fn send_signed(
+        &self,
+        known: &Arc<Known>,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, ClientError> {
+        let mut prepared = Prepared::whole(&known.base, request)?;
+        self.exchange(known, &mut prepared).await
+    }
+
+    /// The same with content that is not held.
+    pub(in crate::client) async fn send_signed_stream(
+        &self,
+        known: &Arc<Known>,
+        request: Request<Content>,
+    ) -> Result<Response<Body>, ClientError> {
+        let mut prepared = Prepared::stream(&known.base, request)?;
+        self.exchange(known, &mut prepared).await
+    }
+
+    /// At most three times on the way: with a new session, and with a nonce of the server.
+    async fn exchange(
+        &self,
+        known: &Arc<Known>,
+        prepared: &mut Prepared,
+    ) -> Result<Response<Body>, ClientError> {
+        let mut session = self.session(known, None).await?;
+        let (mut renewed, mut nonce) = (false, None);
+        loop {
+            let keys = signed(&session)?;
+            let doubt = match self.attempt(&session, keys, prepared, nonce.as_ref()).await? {
+                Taken::Proved(response) => return Ok(response),
+                Taken::TooLong => {
+                    let (url, limit) = (session.known.base.to_string(), self.inner().hold);
+                    return Err(ClientError::ResponseTooLong { url, limit });
+                }
+                Taken::Doubted(doubt) => doubt,
+            };
+            match doubt.hint.remedy(&doubt.parts, &keys.name()) {
+                Some(Remedy::Session) if !renewed && prepared.is_repeatable() => {
+                    renewed = true;
+                    nonce = None;
+                    session = self.session(known, Some(&session)).await?;
+                }
+                Some(Remedy::Nonce(given)) if nonce.is_none() && prepared.is_repeatable() => {
+                    nonce = Some(given);
+                }
+                remedy => {
+                    // What comes after it may as well begin with a handshake: the next answer would be the same.
+                    if matches!(remedy, Some(Remedy::Session)) {
+                        self.forget(&session).await;
+                    }
+                    return Err(self.doubted(&session, *doubt).await?);
+                }
+            }
+        }
+    }
+
+    /// Signs and sends it once.
+    async fn attempt(
+        &self,
+        session: &Current,
+        keys: &Session,
+        prepared: &mut Prepared,
+        nonce: Option<&ServerNonce>,
+    ) -> Result<Taken, ClientError> {
+        let inner = self.inner();
+        let wire = inner.wire(&session.known);
+        // A connection that was closed meanwhile costs another attempt, and a signature for the next one. (More than one
+        // can have been idle.) The server has not seen the nonce.
+        let mut tries = 4;
+        loop {
+            // Signed after the connection is chosen: the keys may depend on it (CS-32).
+            let lane = wire.lane().await?;
+            let (request, signed) = prepared.sign(keys, keys.keys_on(lane.exporter()), nonce)?;
+            let url = request.uri().to_string();
+            let progress = match request.body() {
+                Sending::Streamed(upload) => Some(upload.progress()),
+                Sending::Held(_) => None,
+            };
+            let sent = match progress {
+                None => wire.send_on(lane, request).await,
+                // As long as it gets on, a stream may take any time.
+                Some(progress) => tokio::select! {
+                    sent = wire.send_streamed_on(lane, request) => sent,
+                    () = progress.stalled(inner.timeout) => {
+                        return Err(ClientError::Timeout { url, seconds: inner.timeout.as_secs() });
+                    }
+                },
+            };
+            match sent {
+                Ok((response, spoil)) => {
+                    let holding = Holding { limit: inner.hold, patience: inner.timeout };
+                    return Ok(take(response, &signed, spoil, holding).await);
+                }
+                Err(Unsent::Failed(error)) => return Err(error),
+                Err(Unsent::Stale(request)) => {
+                    tries -= 1;
+                    if tries == 0 {
+                        let why = "every connection was closed before it was used".to_owned();
+                        return Err(ClientError::Connect { url, why });
+                    }
+                    prepared.put_back(request.into_body());
+                }
+            }
+        }
+    }
+
+    /// The error about an answer that is not to be believed, which is on the trail first.
+    async fn doubted(&self, session: &Current, doubt: Doubt) -> Result<ClientError, ClientError> {
+        let Doubt { parts, why, hint } = doubt;
+        let error = ClientError::OutcomeUnknown {
+            url: session.known.base.to_string(),
+            status: parts.status.as_u16(),
+            why,
+            hint: hint.text(),
+        };
+        self.inner().record_unproved(&session.known, &session.plan, error.to_string()).await?;
+        Ok(error)
+    }
+}
+
+/// A session of this profile. (One peer has one profile, so it is no other.)
+fn signed(session: &Current) -> Result<&Session, ClientError> {
+    match &session.handshake {
+        Handshake::Signed(keys) => Ok(keys),
+        _ => {
+            Err(ClientError::Unsignable("the peer's profile has changed meanwhile; send it again".to_owned()))
+        }
+    }
+}

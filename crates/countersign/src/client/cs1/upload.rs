@@ -1,0 +1,115 @@
+//! A request's content that is not held: hashed as it is sent, with its MAC behind it (CS-38).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_protocol::cs1::stream::{COUNTERSIGN_BODY_MAC, StreamSigner};
+use http::header::TRAILER;
+use http::{HeaderMap, HeaderName};
+use http_body::Frame;
+
+use crate::client::way::{BoxError, Content};
+
+pub(in crate::client) struct Upload {
+    content: Content,
+    /// `None` once the trailer was given.
+    signer: Option<Box<StreamSigner>>,
+    /// Of HTTP/1.1 only these would be sent, and all that are sent are covered (CS-52).
+    announced: Vec<HeaderName>,
+    touched: bool,
+    progress: Arc<Progress>,
+}
+
+/// Whether a stream gets on, as far as that is not its source's business.
+#[derive(Default)]
+pub(super) struct Progress {
+    asked: AtomicU64,
+    waits_for_source: AtomicBool,
+}
+
+impl Progress {
+    /// Ends when for `patience` nobody has asked for more, or for an answer if there is no more.
+    pub(super) async fn stalled(&self, patience: Duration) {
+        let mut asked = None;
+        loop {
+            let now = self.asked.load(Ordering::Relaxed);
+            if asked == Some(now) && !self.waits_for_source.load(Ordering::Relaxed) {
+                return;
+            }
+            asked = Some(now);
+            tokio::time::sleep(patience).await;
+        }
+    }
+}
+
+impl Upload {
+    /// `fields` are those of the signed request.
+    pub(super) fn new(content: Content, signer: Box<StreamSigner>, fields: &HeaderMap) -> Self {
+        let lines = fields.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
+        let names = lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok());
+        let announced = names.filter(|name| *name != COUNTERSIGN_BODY_MAC).collect();
+        Self { content, signer: Some(signer), announced, touched: false, progress: Arc::default() }
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// The content, if nothing was taken of it.
+    pub(super) fn into_untouched(self) -> Option<Content> {
+        if self.touched { None } else { Some(self.content) }
+    }
+
+    /// The trailers with our own among them.
+    fn end(&mut self, mut trailers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(signer) = self.signer.take() else { return Poll::Ready(None) };
+        if let Some(name) = trailers.keys().find(|name| !self.announced.contains(name)) {
+            let error = format!("the trailer {name} is not announced in the field Trailer");
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        let frame = signer.finish(&trailers).map(|mac| {
+            trailers.insert(COUNTERSIGN_BODY_MAC, mac);
+            Frame::trailers(trailers)
+        });
+        Poll::Ready(Some(frame.map_err(|refusal| format!("the content cannot be signed: {refusal}").into())))
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        this.touched = true;
+        this.progress.asked.fetch_add(1, Ordering::Relaxed);
+        if this.signer.is_none() {
+            return Poll::Ready(None);
+        }
+        let polled = Pin::new(&mut this.content).poll_frame(cx);
+        this.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
+        let Poll::Ready(frame) = polled else { return Poll::Pending };
+        let frame = match frame {
+            None => return this.end(HeaderMap::new()),
+            // What was sent has no end then: the other side does not take it.
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Some(Ok(frame)) => frame,
+        };
+        match frame.into_data() {
+            Ok(piece) => {
+                if let Some(signer) = &mut this.signer {
+                    signer.update(&piece);
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            Err(frame) => this.end(frame.into_trailers().unwrap_or_default()),
+        }
+    }
+}
