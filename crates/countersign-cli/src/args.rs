@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use countersign::protocol::cs1::Binding;
 use countersign::{ApiKey, Profile, ServiceName, Trust};
 use countersign_gateway::ListenUrl;
 
@@ -140,17 +141,18 @@ pub(crate) struct PeerShowArgs {
 
 const SECRETS: &str = "\
 Secrets come from a file that only you can read (mode 0600), from standard input (-), from an environment
-variable (env:NAME), or, for shared-secret, from a prompt where none of these is given; never from an argument.
+variable (env:NAME), or, for cs1 and shared-secret, from a prompt where none of these is given; never from an
+argument.
 
 Example, on the side that generated the keys with `countersign keygen`:
-  countersign peer add billing --profile shared-secret --our-key csk_… --their-key csk_… --secret-file secret.txt";
+  countersign peer add billing --profile cs1 --our-key csk_… --their-key csk_… --secret-file secret.txt";
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct PeerAddArgs {
     #[command(flatten)]
     pub(crate) peer: PeerName,
-    /// shared-secret (guide 1: one challenge, signed with a secret that never travels) or api-key (guide 2: the
-    /// key is the secret, and travels)
+    /// cs1 (both sides prove themselves, then every request and response is signed), shared-secret (guide 1: one
+    /// challenge, signed with a secret that never travels) or api-key (guide 2: the key is the secret, and travels)
     #[arg(long)]
     pub(crate) profile: Profile,
     /// Where the peer serves, if this service calls it
@@ -167,18 +169,24 @@ pub(crate) struct PeerAddArgs {
     /// Call a stranger's server even if it does not prove itself (it may then be an impostor behind broken TLS)
     #[arg(long)]
     pub(crate) danger_unproven_server: bool,
+    /// cs1: what sessions are bound to, none or tls-exporter, the same on both sides [default: none]
+    #[arg(long, value_name = "BINDING", value_parser = binding)]
+    pub(crate) binding: Option<Binding>,
+    /// cs1: take requests of this peer that are signed without a handshake (no forward secrecy)
+    #[arg(long)]
+    pub(crate) danger_direct: bool,
 }
 
 /// Keys that were agreed with the other side.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct KeyArgs {
-    /// shared-secret: the API key that we present to the peer
+    /// cs1, shared-secret: the API key that we present to the peer
     #[arg(long, value_name = "KEY", value_parser = api_key)]
     pub(crate) our_key: Option<ApiKey>,
-    /// shared-secret: the API key that the peer presents to us
+    /// cs1, shared-secret: the API key that the peer presents to us
     #[arg(long, value_name = "KEY", value_parser = api_key)]
     pub(crate) their_key: Option<ApiKey>,
-    /// shared-secret: the one secret of the pair
+    /// cs1, shared-secret: the one secret of the pair
     #[arg(long, value_name = "FILE|-|env:NAME", conflicts_with_all = ["our_secret_file", "their_secret_file"])]
     pub(crate) secret_file: Option<SecretSource>,
     /// shared-secret, one secret each: what we prove ourselves with
@@ -208,6 +216,10 @@ impl KeyArgs {
     }
 }
 
+fn binding(text: &str) -> Result<Binding, &'static str> {
+    Binding::parse(text).ok_or("a binding is none or tls-exporter")
+}
+
 fn api_key(text: &str) -> Result<ApiKey, countersign::protocol::identity::FormError> {
     text.parse()
 }
@@ -233,7 +245,7 @@ pub(crate) struct RotateArgs {
     /// data directory]
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["from", "KeyArgs"])]
     pub(crate) out: Option<PathBuf>,
-    /// shared-secret: the API keys stay, only the secret is new
+    /// cs1, shared-secret: the API keys stay, only the secret is new
     #[arg(long, conflicts_with_all = ["from", "our_key", "their_key"])]
     pub(crate) keep_api_keys: bool,
     /// Take in the keys that the other side's `countersign rotate` wrote

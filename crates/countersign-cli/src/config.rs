@@ -383,6 +383,11 @@ impl Config {
         self.serve.listen.iter().filter_map(|listen| listen.as_ref().parse().ok()).collect()
     }
 
+    /// Under which URLs this service is reached from outside.
+    pub(crate) fn external_urls(&self) -> Vec<String> {
+        self.listeners().iter().map(ToString::to_string).collect()
+    }
+
     /// What `countersign init` writes.
     pub(crate) fn template(service: &ServiceName) -> String {
         format!(

@@ -10,21 +10,52 @@ use crate::secret_input::{SecretSource, prompt};
 /// Reads what the options name, once all of them are known to fit the profile.
 pub(crate) fn given_keys(profile: Profile, args: &KeyArgs) -> Result<NewKeys, Failure> {
     match profile {
+        Profile::Cs1 => cs1_keys(args),
         Profile::SharedSecret => shared_secret_keys(args),
         Profile::ApiKey => api_key_keys(args),
         other => Err(Failure::new(format!("the profile {other} cannot be given by hand"))),
     }
 }
 
-fn shared_secret_keys(args: &KeyArgs) -> Result<NewKeys, Failure> {
-    if args.our_key_file.is_some() || args.their_key_file.is_some() {
+fn cs1_keys(args: &KeyArgs) -> Result<NewKeys, Failure> {
+    let (our_key, their_key) = public_keys(Profile::Cs1, args)?;
+    if args.our_secret_file.is_some() || args.their_secret_file.is_some() {
         return Err(Failure::usage(
-            "--our-key-file and --their-key-file belong to the profile api-key; shared-secret takes --our-key and --their-key",
+            "the profile cs1 has one secret for both directions: --secret-file, and neither --our-secret-file nor --their-secret-file",
         ));
     }
-    let (Some(our_key), Some(their_key)) = (&args.our_key, &args.their_key) else {
-        return Err(Failure::usage("the profile shared-secret needs --our-key and --their-key"));
+    let secret = match &args.secret_file {
+        Some(one) => read_secret(one, "secret")?,
+        None => asked_secret()?,
     };
+    Ok(NewKeys::cs1(our_key.clone(), their_key.clone(), secret)?)
+}
+
+/// Our API key and theirs, which are no secrets.
+fn public_keys(profile: Profile, args: &KeyArgs) -> Result<(&ApiKey, &ApiKey), Failure> {
+    if args.our_key_file.is_some() || args.their_key_file.is_some() {
+        return Err(Failure::usage(format!(
+            "--our-key-file and --their-key-file belong to the profile api-key; {profile} takes --our-key and --their-key"
+        )));
+    }
+    match (&args.our_key, &args.their_key) {
+        (Some(our_key), Some(their_key)) => Ok((our_key, their_key)),
+        _ => Err(Failure::usage(format!("the profile {profile} needs --our-key and --their-key"))),
+    }
+}
+
+/// The one secret of a pair, from the terminal.
+fn asked_secret() -> Result<SharedSecret, Failure> {
+    if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        return Err(Failure::usage(
+            "where is the secret? --secret-file FILE, or - for standard input, or env:NAME",
+        ));
+    }
+    parse_secret(&prompt("secret")?, "secret")
+}
+
+fn shared_secret_keys(args: &KeyArgs) -> Result<NewKeys, Failure> {
+    let (our_key, their_key) = public_keys(Profile::SharedSecret, args)?;
     let (ours, theirs) = match (&args.secret_file, &args.our_secret_file, &args.their_secret_file) {
         (Some(one), None, None) => {
             let secret = read_secret(one, "secret")?;
@@ -37,12 +68,7 @@ fn shared_secret_keys(args: &KeyArgs) -> Result<NewKeys, Failure> {
             (read_secret(ours, "our secret")?, read_secret(theirs, "their secret")?)
         }
         _ => {
-            if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-                return Err(Failure::usage(
-                    "where is the secret? --secret-file FILE, or - for standard input, or env:NAME",
-                ));
-            }
-            let secret = parse_secret(&prompt("secret")?, "secret")?;
+            let secret = asked_secret()?;
             (secret.clone(), secret)
         }
     };

@@ -15,7 +15,7 @@ const NOWHERE: &str = "https://orders.example";
 
 #[test]
 fn the_file_is_private_and_both_sides_see_the_same_fingerprint() {
-    for profile in ["shared-secret", "api-key"] {
+    for profile in ["cs1", "shared-secret", "api-key"] {
         let (orders, billing) = known(profile);
         let file = rotate(&orders, "billing", &[], &billing);
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
@@ -42,9 +42,11 @@ fn only_what_a_pair_has_is_made_anew() {
     assert!(text.contains("TAKER_API_KEY=csk_") && !text.contains("MAKER_API_KEY"), "billing calls, only");
     take(&pair.billing, "orders", &file, &[]);
 
-    let (orders, billing) = known("shared-secret");
-    let text = fs::read_to_string(rotate(&orders, "billing", &[], &billing)).unwrap();
-    assert!(text.contains("\nSECRET=css_") && !text.contains("MAKER_SECRET"), "one secret, as before");
+    for profile in ["cs1", "shared-secret"] {
+        let (orders, billing) = known(profile);
+        let text = fs::read_to_string(rotate(&orders, "billing", &[], &billing)).unwrap();
+        assert!(text.contains("\nSECRET=css_") && !text.contains("MAKER_SECRET"), "one secret, as before");
+    }
 
     let orders = Home::of("orders");
     let files = [orders.secret_file("a", &new_secret()), orders.secret_file("b", &new_secret())];
@@ -53,7 +55,7 @@ fn only_what_a_pair_has_is_made_anew() {
     orders
         .run(&[&["peer", "add", "billing", "--profile", "shared-secret"][..], &keys, &secrets].concat())
         .ok();
-    let text = fs::read_to_string(rotate(&orders, "billing", &[], &billing)).unwrap();
+    let text = fs::read_to_string(rotate(&orders, "billing", &[], &orders)).unwrap();
     assert!(
         text.contains("\nMAKER_SECRET=css_") && text.contains("\nTAKER_SECRET=css_"),
         "one each, as before"
@@ -72,6 +74,13 @@ fn api_keys_stay_if_they_are_to() {
     pair.orders.run(&["rotate", "billing", "--abandon"]).ok();
     let shown = pair.orders.run(&["peer", "show", "billing", "--json"]).json();
     assert_eq!(shown["credentials"][0]["theirKey"], pair.billing_key);
+
+    let (orders, billing) = known("cs1");
+    let before = orders.run(&["peer", "show", "billing", "--json"]).json();
+    let file = rotate(&orders, "billing", &["--keep-api-keys"], &billing);
+    assert_eq!(value(&file, "PROFILE"), "cs1");
+    assert_eq!(value(&file, "TAKER_API_KEY"), before["credentials"][0]["theirKey"]);
+    take(&billing, "orders", &file, &[]);
 
     let (orders, _) = known("api-key");
     orders.run(&["rotate", "billing", "--keep-api-keys"]).refused(2, &["the key is the secret"]);
@@ -216,6 +225,23 @@ fn keys_that_were_agreed_with_a_stranger_are_given() {
         pair.answer(serving.address(), &pair.challenge(serving.address())).status == 200
     });
     eventually("its use is known", || pair.orders.run(&["rotate", "billing", "--check"]).code == 0);
+}
+
+#[test]
+fn under_cs1_one_secret_is_given() {
+    let (orders, billing) = known("cs1");
+    let next = new_secret();
+    for (home, name) in [(&orders, "billing"), (&billing, "orders")] {
+        let file = home.secret_file("next", &next);
+        let one_each = ["--our-secret-file", &file, "--their-secret-file", &file];
+        home.run(&[&["rotate", name, "--keep-api-keys"][..], &one_each].concat())
+            .refused(2, &["one secret for both directions"]);
+        home.run(&["rotate", name, "--keep-api-keys", "--secret-file", &file]).ok();
+    }
+    assert_eq!(fingerprint(&orders, "billing", 1), fingerprint(&billing, "orders", 1));
+    let shown = orders.run(&["peer", "show", "billing", "--json"]).json();
+    assert_eq!(shown["credentials"][0]["ourKey"], shown["credentials"][1]["ourKey"]);
+    assert_ne!(fingerprint(&orders, "billing", 0), fingerprint(&orders, "billing", 1));
 }
 
 #[test]

@@ -43,9 +43,11 @@ fn a_damaged_or_foreign_file_is_refused_and_changes_nothing() {
     let foreign = rotate(&stranger, "billing", &[], &billing);
     let refused = ["do not follow those that orders has here", "compare fingerprints"];
     from(&fs::read(foreign).unwrap()).refused(1, &refused);
-    let (stranger, _) = known("api-key");
-    let other = rotate(&stranger, "billing", &[], &billing);
-    from(&fs::read(other).unwrap()).refused(1, &["profile shared-secret"]);
+    for profile in ["api-key", "cs1"] {
+        let (stranger, _) = known(profile);
+        let other = rotate(&stranger, "billing", &[], &billing);
+        from(&fs::read(other).unwrap()).refused(1, &["profile shared-secret"]);
+    }
     assert_eq!(states(&billing, "orders"), ["orders/1 current"]);
     take(&billing, "orders", &file, &[]);
 }
@@ -229,7 +231,7 @@ fn killed_in_between(orders: &Home, billing: &Home) -> std::path::PathBuf {
 
 #[test]
 fn a_run_that_was_killed_is_completed_with_the_keys_that_it_wrote() {
-    for profile in ["shared-secret", "api-key"] {
+    for profile in ["cs1", "shared-secret", "api-key"] {
         let (orders, billing) = known(profile);
         let file = killed_in_between(&orders, &billing);
         let text = fs::read_to_string(&file).unwrap();

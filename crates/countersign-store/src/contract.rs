@@ -2,17 +2,21 @@
 //!
 //! ```
 //! countersign_store::contract::check(countersign_store::MemoryStore::new);
+//! countersign_store::contract::check_state(countersign_store::MemoryStore::new);
 //! ```
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "a failed check is a failed test")]
 
 mod lifecycle;
+mod state;
 
 use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::Binding;
 use countersign_protocol::identity::{ApiKey, Profile, ServiceName};
 use countersign_protocol::secret::SharedSecret;
 
-use crate::{Keys, NewKeys, NewPeer, PeerStore, StoreError, Trust};
+pub use self::state::check as check_state;
+use crate::{Cs1Options, Keys, NewKeys, NewPeer, PeerStore, StoreError, Trust};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
@@ -23,6 +27,8 @@ const NOW: UnixTime = UnixTime(1_700_000_000);
 pub fn check<S: PeerStore>(make: impl Fn() -> S) {
     a_fresh_store_is_empty(&make());
     a_shared_secret_peer_comes_back_whole(&make());
+    a_cs1_peer_comes_back_whole(&make());
+    options_that_do_not_go_together_are_refused(&make());
     an_api_key_peer_keeps_only_a_hash_of_the_inbound_key(&make());
     names_are_unique(&make());
     no_key_or_secret_serves_two_peers(&make());
@@ -73,6 +79,16 @@ pub fn shared_secret_peer(name: &str, seed: u8) -> NewPeer {
     }
 }
 
+/// A peer under the profile `cs1` with keys `seed` and `seed + 100`, bound to TLS, for tests.
+#[must_use]
+pub fn cs1_peer(name: &str, seed: u8) -> NewPeer {
+    NewPeer {
+        cs1: Cs1Options { binding: Binding::TlsExporter, danger_direct: false },
+        keys: NewKeys::cs1(key(seed), key(seed + 100), secret(seed)).expect("different keys"),
+        ..shared_secret_peer(name, seed)
+    }
+}
+
 fn api_key_peer(name: &str, ours: Option<u8>, theirs: Option<u8>) -> NewPeer {
     NewPeer {
         name: name.parse().expect("a name"),
@@ -113,6 +129,43 @@ fn a_shared_secret_peer_comes_back_whole(store: &impl PeerStore) {
     assert_eq!(their_secret.expose(), secret(1).expose());
 }
 
+fn a_cs1_peer_comes_back_whole(store: &impl PeerStore) {
+    let added = store.add(cs1_peer("billing", 1), NOW).unwrap();
+    let direct = Cs1Options { danger_direct: true, ..Cs1Options::default() };
+    store.add(NewPeer { cs1: direct, ..cs1_peer("orders", 2) }, NOW).unwrap();
+    store.add(NewPeer { cs1: Cs1Options::default(), ..cs1_peer("third", 3) }, NOW).unwrap();
+    let peer = store.get(&name("billing")).unwrap();
+    assert_eq!(peer.profile, Profile::Cs1);
+    assert_eq!(peer.cs1, Cs1Options { binding: Binding::TlsExporter, danger_direct: false });
+    assert_eq!(store.get(&name("orders")).unwrap().cs1, direct);
+    assert_eq!(store.get(&name("third")).unwrap().cs1, Cs1Options::default());
+    let ([credential], [original]) = (peer.credentials.as_slice(), added.credentials.as_slice()) else {
+        panic!("one credential")
+    };
+    assert_eq!((credential.uid, &credential.fingerprint), (original.uid, &original.fingerprint));
+    let Keys::Cs1 { our_key, their_key, secret: kept } = &credential.keys else {
+        panic!("the profile's keys")
+    };
+    assert_eq!((our_key, their_key), (&key(1), &key(101)));
+    assert_eq!(kept.expose(), secret(1).expose());
+    assert_eq!(credential.keys.public(), Some((our_key, their_key)));
+}
+
+fn options_that_do_not_go_together_are_refused(store: &impl PeerStore) {
+    let both = Cs1Options { binding: Binding::TlsExporter, danger_direct: true };
+    let bound = Cs1Options { danger_direct: false, ..both };
+    for (what, peer) in [
+        ("direct and bound", NewPeer { cs1: both, ..cs1_peer("billing", 1) }),
+        ("unproven", NewPeer { danger_unproven_server: true, ..cs1_peer("billing", 1) }),
+        ("bound under guide 1", NewPeer { cs1: bound, ..shared_secret_peer("billing", 1) }),
+        ("bound under guide 2", NewPeer { cs1: bound, ..api_key_peer("billing", Some(1), None) }),
+    ] {
+        assert!(matches!(store.add(peer, NOW), Err(StoreError::Options(_))), "{what}");
+    }
+    assert!(store.list().unwrap().is_empty());
+    store.add(cs1_peer("billing", 1), NOW).unwrap();
+}
+
 fn an_api_key_peer_keeps_only_a_hash_of_the_inbound_key(store: &impl PeerStore) {
     store.add(api_key_peer("billing", Some(1), Some(2)), NOW).unwrap();
     let peer = store.get(&name("billing")).unwrap();
@@ -141,10 +194,26 @@ fn no_key_or_secret_serves_two_peers(store: &impl PeerStore) {
         ("the secret in one direction", shared(2, 3, 4, 1)),
         ("their key under the other profile", NewKeys::api_key(None, Some(key(101))).unwrap()),
         ("our key under the other profile", NewKeys::api_key(Some(key(1)), None).unwrap()),
+        ("our key under cs1", NewKeys::cs1(key(1), key(2), secret(3)).unwrap()),
+        ("their key under cs1", NewKeys::cs1(key(2), key(101), secret(3)).unwrap()),
+        ("the secret under cs1", NewKeys::cs1(key(2), key(3), secret(1)).unwrap()),
     ] {
         let peer = NewPeer { keys, ..api_key_peer("orders", None, Some(50)) };
         let refused = store.add(peer, NOW);
         assert!(matches!(refused, Err(StoreError::KeyTaken(owner)) if owner == name("billing")), "{what}");
+    }
+    // The reverse: what is in use under cs1 (CS-2).
+    store.add(cs1_peer("mails", 60), NOW).unwrap();
+    for (what, keys) in [
+        ("its secret", shared(2, 3, 60, 60)),
+        ("its secret in one direction", shared(2, 3, 4, 60)),
+        ("its key", shared(160, 3, 4, 4)),
+        ("its key as a secret", NewKeys::api_key(None, Some(key(60))).unwrap()),
+        ("its secret under cs1", NewKeys::cs1(key(2), key(3), secret(60)).unwrap()),
+    ] {
+        let peer = NewPeer { keys, ..api_key_peer("orders", None, Some(50)) };
+        let refused = store.add(peer, NOW);
+        assert!(matches!(refused, Err(StoreError::KeyTaken(owner)) if owner == name("mails")), "{what}");
     }
 }
 

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_protocol::UnixTime;
-use countersign_store::contract::{key, secret, shared_secret_peer};
+use countersign_protocol::identity::Profile;
+use countersign_store::contract::{cs1_peer, key, secret, shared_secret_peer};
 use countersign_store::declared::{Declared, DeclaredKeys, DeclaredStore, Given};
 use countersign_store::master::MasterKey;
 use countersign_store::origin::{Modes, Origin};
 use countersign_store::sqlite::SqliteStore;
 use countersign_store::{
-    Ending, Keys, Next, Overlap, Peer, PeerStore, StoreError, Trust, Use, UseDirection, Which,
+    Cs1Options, Ending, Keys, Next, Overlap, Peer, PeerStore, StoreError, Trust, Use, UseDirection, Which,
 };
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
@@ -70,6 +71,7 @@ impl Mount {
             url: None,
             trust: Trust::System,
             danger_unproven_server: false,
+            cs1: Cs1Options::default(),
             rotate_every: None,
             keys: keys(file),
             next: next.map(keys),
@@ -117,6 +119,38 @@ fn keys_in_files_make_peers_of_both_profiles() {
     let Keys::ApiKey { ours, theirs } = &get(&store, "partner").credentials[0].keys else { panic!() };
     assert_eq!(ours.as_ref(), Some(&key(5)));
     assert_eq!(*theirs, Some(store.lookup_key().hash(key(6).expose())));
+}
+
+#[test]
+fn under_cs1_one_secret_in_a_file_makes_a_peer_with_its_options_and_the_next_one_follows() {
+    let mount = Mount::new();
+    mount.put("secret", secret(1).expose());
+    mount.put("their-key", key(101).expose());
+    let keys = |file: &str| DeclaredKeys::Cs1 {
+        our_key: Given::Here(key(1)),
+        their_key: Given::From(mount.origin("their-key")),
+        secret: mount.origin(file),
+    };
+    let cs1 = cs1_peer("billing", 1).cs1;
+    let declared = Declared {
+        cs1,
+        keys: keys("secret"),
+        next: Some(keys("next")),
+        ..mount.peer("billing", 1, "", None)
+    };
+    let store = mount.store(vec![declared]);
+    let peer = get(&store, "billing");
+    assert_eq!((peer.profile, peer.cs1), (Profile::Cs1, cs1));
+    assert_eq!(peer.credentials[0].fingerprint, cs1_peer("billing", 1).keys.fingerprint());
+    let Keys::Cs1 { our_key, their_key, .. } = &peer.credentials[0].keys else { panic!() };
+    assert_eq!((our_key, their_key), (&key(1), &key(101)));
+    let version = store.version().unwrap();
+    mount.put("next", secret(2).expose());
+    changed(&store, version);
+    assert_eq!(numbers(&get(&store, "billing")), [1, 2]);
+    mount.put("next", "too short");
+    let error = store.get(&"billing".parse().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("the secret") && !error.contains("too short"), "{error}");
 }
 
 #[test]

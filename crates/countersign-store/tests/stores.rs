@@ -4,27 +4,33 @@ use std::cell::Cell;
 use std::os::unix::fs::PermissionsExt as _;
 
 use countersign_protocol::UnixTime;
-use countersign_store::contract::{self, secret, shared_secret_peer};
+use countersign_store::contract::{self, cs1_peer, secret, shared_secret_peer};
 use countersign_store::master::MasterKey;
 use countersign_store::sqlite::SqliteStore;
-use countersign_store::{Ending, Listing, MemoryStore, NewKeys, Next, Overlap, PeerStore, StoreError, Which};
+use countersign_store::{
+    Cs1Options, Ending, Listing, MemoryStore, NewKeys, NewPeer, Next, Overlap, PeerStore, State,
+    StateStore as _, StoreError, Which,
+};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
 #[test]
 fn the_memory_store_keeps_the_contract() {
     contract::check(MemoryStore::new);
+    contract::check_state(MemoryStore::new);
 }
 
 #[test]
 fn the_sqlite_store_keeps_the_contract() {
     let directory = tempfile::tempdir().unwrap();
     let made = Cell::new(0);
-    contract::check(|| {
+    let make = || {
         made.set(made.get() + 1);
         let path = directory.path().join(format!("store-{}.sqlite", made.get()));
         SqliteStore::create(&path, &MasterKey::generate()).unwrap()
-    });
+    };
+    contract::check(make);
+    contract::check_state(make);
 }
 
 #[test]
@@ -72,9 +78,10 @@ fn no_secret_is_readable_in_the_files() {
     let path = directory.path().join("store.sqlite");
     let store = SqliteStore::create(&path, &MasterKey::generate()).unwrap();
     store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+    store.add(cs1_peer("orders", 2), NOW).unwrap();
     for entry in std::fs::read_dir(directory.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        for needle in [secret(1).expose().as_bytes(), contract::key(1).expose().as_bytes()] {
+        for needle in [secret(1).expose(), secret(2).expose(), contract::key(1).expose()].map(str::as_bytes) {
             assert!(!bytes.windows(needle.len()).any(|window| window == needle));
         }
     }
@@ -144,6 +151,9 @@ fn what_stands_readable_in_the_file_cannot_be_changed_there_without_making_the_p
         "peer SET danger_unproven_server = 1",
         "peer SET profile = 'api-key'",
         "peer SET profile = 'none'",
+        "peer SET binding = 'none'",
+        "peer SET binding = 'tls-unique'",
+        "peer SET danger_direct = 1",
         "peer SET created = created + 1",
         "peer SET name = 'Billing'",
         "credential SET fingerprint = '00000 00000 00000 00000 00000 00000'",
@@ -155,12 +165,103 @@ fn what_stands_readable_in_the_file_cannot_be_changed_there_without_making_the_p
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.sqlite");
         let store = SqliteStore::create(&path, &MasterKey::generate()).unwrap();
-        store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+        store.add(cs1_peer("billing", 1), NOW).unwrap();
         let raw = rusqlite::Connection::open(&path).unwrap();
         raw.pragma_update(None, "foreign_keys", false).unwrap();
         assert_eq!(raw.execute(&format!("UPDATE {change}"), []).unwrap(), 1);
         assert!(matches!(store.list(), Err(StoreError::Damaged(_))), "{change}");
     }
+    // What is the default is sealed as well: nobody can bind or unbind a peer in the file.
+    for change in ["binding = 'tls-exporter'", "danger_direct = 1", "profile = 'shared-secret'"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.sqlite");
+        let store = SqliteStore::create(&path, &MasterKey::generate()).unwrap();
+        store.add(NewPeer { cs1: Cs1Options::default(), ..cs1_peer("billing", 1) }, NOW).unwrap();
+        let raw = rusqlite::Connection::open(&path).unwrap();
+        assert_eq!(raw.execute(&format!("UPDATE peer SET {change}"), []).unwrap(), 1);
+        assert!(matches!(store.list(), Err(StoreError::Damaged(_))), "{change}");
+    }
+}
+
+/// A store that keeps both states, and the file.
+fn keeping() -> (tempfile::TempDir, std::path::PathBuf, MasterKey, SqliteStore) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let master = MasterKey::generate();
+    let store = SqliteStore::create(&path, &master).unwrap();
+    store.keep(State::TicketKeys, NOW, b"ticket keys of a server").unwrap();
+    store.keep(State::ReplayLog, NOW, b"what was used").unwrap();
+    (directory, path, master, store)
+}
+
+#[test]
+fn what_a_server_keeps_is_there_after_opening_again_and_readable_nowhere() {
+    let (directory, path, master, store) = keeping();
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(11).any(|window| window == b"ticket keys"));
+    }
+    drop(store);
+    let store = SqliteStore::open(&path, &master).unwrap();
+    let kept = store.kept(State::TicketKeys).unwrap().unwrap();
+    assert_eq!((kept.at, kept.bytes.as_slice()), (NOW, &b"ticket keys of a server"[..]));
+    assert_eq!(store.take(State::ReplayLog).unwrap().unwrap().bytes.as_slice(), b"what was used");
+    assert!(SqliteStore::open(&path, &master).unwrap().kept(State::ReplayLog).unwrap().is_none());
+}
+
+#[test]
+fn what_a_server_keeps_and_somebody_changed_counts_as_nothing() {
+    for change in [
+        "UPDATE aside SET kept = kept + 1",
+        "UPDATE aside SET kept = -kept",
+        "UPDATE aside SET sealed = x''",
+        "UPDATE aside SET sealed = zeroblob(length(sealed))",
+        "UPDATE aside SET sealed = substr(sealed, 1, length(sealed) - 1)",
+        // The two in each other's place.
+        "UPDATE aside SET sealed = (SELECT other.sealed FROM aside AS other WHERE other.name <> aside.name)",
+        "DELETE FROM aside",
+    ] {
+        let (_directory, path, _, store) = keeping();
+        let raw = rusqlite::Connection::open(&path).unwrap();
+        assert_eq!(raw.execute(change, []).unwrap(), 2, "{change}");
+        for state in [State::TicketKeys, State::ReplayLog] {
+            assert!(store.kept(state).unwrap().is_none(), "{change}");
+            assert!(store.take(state).unwrap().is_none(), "{change}");
+        }
+        let left: i64 = raw.query_row("SELECT count(*) FROM aside", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "what cannot be opened is removed with the rest: {change}");
+        store.keep(State::TicketKeys, NOW, b"new ones").unwrap();
+        assert_eq!(store.kept(State::TicketKeys).unwrap().unwrap().bytes.as_slice(), b"new ones");
+    }
+}
+
+/// Ticket keys in a backup would open the sessions of the past (CS-20), and a log of another time lets replays pass.
+#[test]
+fn a_copy_holds_neither_ticket_keys_nor_the_log() {
+    let (directory, _, master, store) = keeping();
+    store.add(cs1_peer("billing", 1), NOW).unwrap();
+    let bytes = store.copy(&directory.path().join("copy.sqlite")).unwrap();
+    let restored = directory.path().join("restored.sqlite");
+    std::fs::write(&restored, &bytes).unwrap();
+    let raw = rusqlite::Connection::open(&restored).unwrap();
+    let rows: i64 = raw.query_row("SELECT count(*) FROM aside", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 0);
+    drop(raw);
+    // Not in pages that nobody refers to any more, either: what is sealed there, the master key opens.
+    let sealed = |state: &str| -> Vec<u8> {
+        let raw = rusqlite::Connection::open(directory.path().join("store.sqlite")).unwrap();
+        raw.query_row("SELECT sealed FROM aside WHERE name = ?1", [state], |row| row.get(0)).unwrap()
+    };
+    for state in ["ticket-keys", "replay-log"] {
+        let sealed = sealed(state);
+        assert!(!bytes.windows(16).any(|window| window == &sealed[sealed.len() - 16..]), "{state}");
+    }
+    let copy = SqliteStore::open(&restored, &master).unwrap();
+    for state in [State::TicketKeys, State::ReplayLog] {
+        assert!(copy.kept(state).unwrap().is_none());
+        assert!(store.kept(state).unwrap().is_some(), "here it stays");
+    }
+    assert_eq!(copy.list().unwrap().len(), 1);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use std::path::Path;
 
 use countersign::client::{BaseUrl, tls_config};
-use countersign::store::{Credential, Keys, Listing, Peer, StoreError};
+use countersign::protocol::cs1::Binding;
+use countersign::store::{Credential, Cs1Options, Keys, Listing, Peer, StoreError};
 use countersign::{NewPeer, Profile, Trust};
 use serde_json::{Value, json};
 
@@ -69,13 +70,17 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     if args.peer.name == home.config()?.service {
         return Err(Failure::new(format!("`{}` is this service itself", args.peer.name)));
     }
+    let cs1 =
+        Cs1Options { binding: args.binding.unwrap_or(Binding::None), danger_direct: args.danger_direct };
+    cs1.check(args.profile, args.danger_unproven_server)
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let keys = given_keys(args.profile, &args.keys)?;
     let peer = NewPeer {
         name: args.peer.name.clone(),
         url,
         trust,
         danger_unproven_server: args.danger_unproven_server,
-        cs1: Default::default(),
+        cs1,
         keys,
     };
     let peer = store.add(peer, show::now())?;
@@ -159,8 +164,14 @@ fn show_one(peer: &Peer) -> Result<(), Failure> {
             trust_text(&peer.trust)
         ));
     }
+    if peer.profile == Profile::Cs1 {
+        text.push_str(&format!("binding      {}\n", peer.cs1.binding.as_str()));
+    }
     if peer.danger_unproven_server {
         text.push_str("danger       its server is called even if it does not prove itself\n");
+    }
+    if peer.cs1.danger_direct {
+        text.push_str("danger       its requests are taken without a handshake (no forward secrecy)\n");
     }
     for credential in &peer.credentials {
         let (ours, theirs) = keys(credential);
@@ -200,7 +211,7 @@ fn trust_text(trust: &Trust) -> String {
 /// Our key and theirs, as far as they may be shown: under api-key a key is a secret.
 fn keys(credential: &Credential) -> (String, String) {
     match &credential.keys {
-        Keys::SharedSecret { our_key, their_key, .. } => {
+        Keys::Cs1 { our_key, their_key, .. } | Keys::SharedSecret { our_key, their_key, .. } => {
             (our_key.expose().to_owned(), their_key.expose().to_owned())
         }
         Keys::ApiKey { ours, theirs } => {
@@ -218,19 +229,19 @@ pub(crate) fn describe(peer: &Peer) -> Value {
         .iter()
         .map(|credential| {
             let life = life::credential_json(peer, credential, now);
-            let public = (peer.profile == Profile::SharedSecret).then(|| keys(credential));
-            let (ours, theirs) = public.unzip();
+            let (ours, theirs) = credential.keys.public().unzip();
             json!({
                 "id": credential.id(&peer.name).to_string(),
                 "number": credential.number,
                 "created": credential.created.0,
                 "fingerprint": credential.fingerprint.as_str(),
-                "ourKey": ours,
-                "theirKey": theirs,
+                "ourKey": ours.map(|key| key.expose()),
+                "theirKey": theirs.map(|key| key.expose()),
                 "life": life,
             })
         })
         .collect();
+    let cs1 = (peer.profile == Profile::Cs1).then_some(peer.cs1);
     json!({
         "name": peer.name.as_str(),
         "profile": peer.profile.as_str(),
@@ -238,6 +249,8 @@ pub(crate) fn describe(peer: &Peer) -> Value {
         "tls": trust_text(&peer.trust),
         "created": peer.created.0,
         "dangerUnprovenServer": peer.danger_unproven_server,
+        "binding": cs1.map(|cs1| cs1.binding.as_str()),
+        "dangerDirect": cs1.map(|cs1| cs1.danger_direct),
         "credentials": credentials,
         "ended": peer.ended.iter().map(|ended| life::ended_json(peer, ended)).collect::<Vec<_>>(),
         "rotation": life::rotation_json(peer, now),

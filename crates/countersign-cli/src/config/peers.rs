@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use countersign::client::{BaseUrl, tls_config};
+use countersign::protocol::cs1::Binding;
+use countersign::store::Cs1Options;
 use countersign::store::declared::{Declared, DeclaredKeys, Given};
 use countersign::store::lifecycle::DEFAULT_ROTATE_EVERY;
 use countersign::store::origin::Origin;
@@ -28,6 +30,9 @@ pub(crate) struct PeerTable {
     tls_pin: Option<Spanned<String>>,
     #[serde(default)]
     danger_unproven_server: bool,
+    binding: Option<Spanned<String>>,
+    #[serde(default)]
+    danger_direct: bool,
     rotate_every_days: Option<Bounded<0, 3650>>,
     our_key: Place,
     their_key: Place,
@@ -77,11 +82,13 @@ impl PeerTable {
         // Kept as the parser writes it: in ASCII, percent-encoded.
         let url = self.url.as_ref().map(|url| BaseUrl::parse(url.as_ref())).transpose();
         let url = url.map_err(wrong)?;
+        let cs1 = self.cs1().map_err(|fault| ConfigError(fault.message))?;
         Ok(Declared {
             name: self.name().clone(),
             url: url.map(|url| url.to_string()),
             trust,
             danger_unproven_server: self.danger_unproven_server,
+            cs1,
             rotate_every: match self.rotate_every_days {
                 None => Some(DEFAULT_ROTATE_EVERY),
                 Some(Bounded(0)) => None,
@@ -103,7 +110,20 @@ impl PeerTable {
         if let (Some(authority), Some(_)) = (&self.tls_ca, &self.tls_pin) {
             return Err(Fault::at(authority, "give `tls_ca` or `tls_pin`, not both"));
         }
+        self.cs1()?;
         self.keys(Path::new("")).map(drop)
+    }
+
+    fn cs1(&self) -> Result<Cs1Options, Fault> {
+        let binding = match &self.binding {
+            None => Binding::None,
+            Some(text) => Binding::parse(text.as_ref())
+                .ok_or_else(|| Fault::at(text, "a binding is \"none\" or \"tls-exporter\""))?,
+        };
+        let cs1 = Cs1Options { binding, danger_direct: self.danger_direct };
+        cs1.check(self.profile, self.danger_unproven_server)
+            .map_err(|error| Fault { start: self.start(), message: error.to_string() })?;
+        Ok(cs1)
     }
 
     fn keys(&self, home: &Path) -> Result<(DeclaredKeys, Option<DeclaredKeys>), Fault> {
@@ -115,7 +135,7 @@ impl PeerTable {
             their_secret: &self.their_secret,
         };
         let keys = self.credential(&now, home)?;
-        // What does not change need not be named again: under shared-secret the keys, under api-key one direction.
+        // What does not change need not be named again: where they are public the keys, under api-key one direction.
         let next_secrets = [&self.next_secret, &self.next_our_secret, &self.next_their_secret];
         let next_keys = [&self.next_our_key, &self.next_their_key];
         if next_secrets.into_iter().chain(next_keys).all(Option::is_none) {
@@ -138,6 +158,18 @@ impl PeerTable {
         let wrong = |message: &str| Fault { start: self.start(), message: message.to_owned() };
         let secret = |place: &Spanned<String>| origin(place, home);
         match self.profile {
+            Profile::Cs1 => {
+                let (Some(our_key), Some(their_key)) = (from.our_key, from.their_key) else {
+                    return Err(wrong("the profile cs1 needs `our_key` and `their_key`"));
+                };
+                let (Some(one), None, None) = (from.secret, from.our_secret, from.their_secret) else {
+                    return Err(wrong(
+                        "the profile cs1 has one secret for both directions: `secret` (and `next_secret` for the next credential)",
+                    ));
+                };
+                let (our_key, their_key) = (given(our_key, home)?, given(their_key, home)?);
+                Ok(DeclaredKeys::Cs1 { our_key, their_key, secret: secret(one)? })
+            }
             Profile::SharedSecret => {
                 let (Some(our_key), Some(their_key)) = (from.our_key, from.their_key) else {
                     return Err(wrong("the profile shared-secret needs `our_key` and `their_key`"));

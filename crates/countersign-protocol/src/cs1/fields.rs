@@ -107,10 +107,14 @@ const OF_HOPS: [&str; 25] = [
     "x-request-id",
 ];
 
+/// Whether it changes from hop to hop or is a proxy's to write (CS-29), or is the signature itself.
+pub(super) fn is_of_hops(name: &str) -> bool {
+    OF_HOPS.binary_search(&name).is_ok() || name.starts_with("x-forwarded-")
+}
+
 /// What a signer covers: all that is there, sorted, but for what is of hops. Nobody has to guess what a handler will read.
 pub(super) fn to_be_signed(fields: &HeaderMap) -> Vec<&str> {
-    let of_hops = |name: &str| OF_HOPS.binary_search(&name).is_ok() || name.starts_with("x-forwarded-");
-    let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).filter(|name| !of_hops(name)).collect();
+    let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).filter(|name| !is_of_hops(name)).collect();
     names.sort_unstable();
     names
 }

@@ -24,6 +24,7 @@
 //! | [`content`], [`stream`] | 5, 8 | what the content has to be, held or not |
 //! | `name`, `policy` | 5, 9 | which key a signature names; whether a request is in time |
 //! | [`nonce`], [`accept`] | 9, 10 | nonces that the server gives |
+//! | [`explain`] | 5 | signature bases, to be looked at |
 
 pub mod accept;
 mod challenge;
@@ -31,6 +32,7 @@ pub mod client;
 pub mod content;
 mod coverage;
 mod ephemeral;
+pub mod explain;
 mod fields;
 mod keys;
 mod name;

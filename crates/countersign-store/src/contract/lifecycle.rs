@@ -1,10 +1,11 @@
 //! Rotation, retirement and revocation as every store has to keep them.
 
 use countersign_protocol::UnixTime;
+use countersign_protocol::identity::Profile;
 
-use super::{NOW, key, name, secret, shared_secret_peer};
+use super::{NOW, cs1_peer, key, name, secret, shared_secret_peer};
 use crate::{
-    Ending, NewKeys, Next, Overlap, Peer, PeerStore, Rotation, StoreError, Use, UseDirection, Which,
+    Ending, Keys, NewKeys, Next, Overlap, Peer, PeerStore, Rotation, StoreError, Use, UseDirection, Which,
 };
 
 const GRACE: u64 = 1_000;
@@ -28,6 +29,7 @@ pub(super) fn check<S: PeerStore>(make: impl Fn() -> S) {
     a_use_of_what_has_ended_is_ignored(&make());
     of_racing_rotations_exactly_one_wins(&make());
     a_schedule_is_kept(&make());
+    under_cs1_a_credential_is_followed_by_one_of_cs1(&make());
 }
 
 fn keys(seed: u8) -> NewKeys {
@@ -308,4 +310,41 @@ fn a_schedule_is_kept(store: &impl PeerStore) {
     assert_eq!(billing(store).due(), None);
     assert!(!billing(store).is_overdue(UnixTime(u64::MAX)));
     assert!(matches!(store.set_schedule(&name("nobody"), None), Err(StoreError::NoSuchPeer(_))));
+}
+
+fn under_cs1_a_credential_is_followed_by_one_of_cs1(store: &impl PeerStore) {
+    store.add(cs1_peer("billing", 1), NOW).unwrap();
+    let overlap = Overlap::new(NOW, GRACE, None);
+    let with = |keys: NewKeys| store.rotate(&name("billing"), Next { keys, overlap, confirmed: false }, NOW);
+    let same = NewKeys::cs1(key(1), key(101), secret(1)).unwrap();
+    assert!(matches!(with(same), Err(StoreError::KeyReused(_))));
+    let other = store.rotate(&name("billing"), next(2, None), NOW);
+    assert!(matches!(other, Err(StoreError::OtherProfile { .. })), "{other:?}");
+    // Made for it: the API keys stay if they are to.
+    for keep in [false, true] {
+        let keys = NewKeys::following(&billing(store), keep).unwrap();
+        assert_eq!((keys.profile(), keys.keep_api_keys_of(&billing(store))), (Profile::Cs1, keep));
+        assert_eq!(keys.clone().exchanged().fingerprint(), keys.fingerprint(), "both sides see the same");
+    }
+    with(NewKeys::cs1(key(1), key(101), secret(2)).unwrap()).unwrap();
+    let peer = billing(store);
+    assert_eq!(peer.cs1, cs1_peer("billing", 1).cs1, "a rotation changes keys only");
+    assert_eq!(accepted(store, NOW), [1, 2]);
+    let secrets: Vec<_> = peer
+        .credentials
+        .iter()
+        .map(|credential| match &credential.keys {
+            Keys::Cs1 { secret, .. } => secret.expose(),
+            _ => panic!("the profile's keys"),
+        })
+        .collect();
+    assert_eq!(secrets, [secret(1).expose(), secret(2).expose()]);
+    used(store, 2, UseDirection::Inbound, NOW);
+    store.settle(NOW.plus(GRACE)).unwrap();
+    let peer = billing(store);
+    let [ended] = peer.ended.as_slice() else { panic!("one has ended") };
+    assert_eq!(ended.presented, Some(store.lookup_key().hash(key(101).expose())));
+    assert_eq!(ended.hashes.len(), 3, "two keys and one secret");
+    let reused = with(NewKeys::cs1(key(30), key(31), secret(1)).unwrap());
+    assert!(matches!(reused, Err(StoreError::KeyReused(_))), "{reused:?}");
 }

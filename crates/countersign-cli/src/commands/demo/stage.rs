@@ -99,7 +99,7 @@ impl Pair {
                 billing_key: our_key.clone(),
                 secret: our_secret.clone(),
             }),
-            Keys::ApiKey { .. } => None,
+            Keys::Cs1 { .. } | Keys::ApiKey { .. } => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! wrong. It goes on when something is broken: that is when it is needed.
 
 mod clock;
+mod cs1;
 mod files;
 mod finding;
 mod limits;
@@ -110,6 +111,7 @@ fn examine(home: &Home, offline: bool) -> Findings {
         store::ages(home, listing, &mut findings);
         store::exported(home, listing, &mut findings);
         store::restored(home, listing, &mut findings);
+        cs1::check(home, config.as_ref(), listing, &mut findings);
     }
     if let Some(config) = &config {
         tls::own(home, config, &mut findings);

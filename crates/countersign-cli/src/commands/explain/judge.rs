@@ -136,6 +136,8 @@ impl Context<'_> {
             let id = credential.id(&self.peer.name).to_string();
             let mut add = |signer, key, secret| sides.push(Side { signer, id: id.clone(), key, secret });
             match &credential.keys {
+                // Its messages are judged in `signed`.
+                Keys::Cs1 { .. } => {}
                 Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                     add(Signer::Peer, copy(their_key.expose()), copy(their_secret.expose()));
                     add(Signer::Us, copy(our_key.expose()), copy(our_secret.expose()));
@@ -220,7 +222,7 @@ impl Context<'_> {
         }
         for other in &self.others.peers {
             let has = other.credentials.iter().any(|credential| match &credential.keys {
-                Keys::SharedSecret { our_key, their_key, .. } => {
+                Keys::Cs1 { our_key, their_key, .. } | Keys::SharedSecret { our_key, their_key, .. } => {
                     [our_key, their_key].iter().any(|key| key.expose() == bare(came))
                 }
                 Keys::ApiKey { theirs, .. } => *theirs == Some(hash),
@@ -372,20 +374,7 @@ impl Context<'_> {
         if self.peer.profile == Profile::ApiKey {
             hidden.extend(self.captured.api_key.clone().map(|key| (key, "API key")));
         }
-        for other in self.others.peers.iter().flat_map(|peer| &peer.credentials) {
-            match &other.keys {
-                Keys::SharedSecret { our_secret, their_secret, .. } => {
-                    let text = |secret: &SharedSecret| Zeroizing::new(secret.expose().to_owned());
-                    hidden.extend(
-                        [our_secret, their_secret].map(|secret| (text(secret), "secret of another peer")),
-                    );
-                }
-                Keys::ApiKey { ours, .. } => {
-                    let ours = ours.as_ref().map(|key| Zeroizing::new(key.expose().to_owned()));
-                    hidden.extend(ours.map(|key| (key, "key of another peer")));
-                }
-            }
-        }
+        hidden.extend(stored(self.others));
         hidden.extend(self.captured.signature.clone().map(|signature| (signature, "signature")));
         let challenges = [
             self.captured.challenge.as_deref().map(String::as_str),
@@ -406,11 +395,35 @@ impl Context<'_> {
 
     /// Whether somebody authenticates to us with this text and nothing else.
     fn is_secret_key(&self, text: &str) -> bool {
-        let hash = self.lookup.hash(text);
-        self.others.peers.iter().flat_map(|peer| &peer.credentials).any(|credential| {
-            matches!(&credential.keys, Keys::ApiKey { theirs: Some(theirs), .. } if *theirs == hash)
-        })
+        is_secret_key(self.others, self.lookup, text)
     }
+}
+
+/// All secrets of all peers, as far as they are kept.
+pub(super) fn stored(peers: &Listing) -> Vec<(Zeroizing<String>, &'static str)> {
+    let text = |secret: &SharedSecret| (Zeroizing::new(secret.expose().to_owned()), "secret of another peer");
+    let mut secrets = Vec::new();
+    for credential in peers.peers.iter().flat_map(|peer| &peer.credentials) {
+        match &credential.keys {
+            Keys::Cs1 { secret, .. } => secrets.push(text(secret)),
+            Keys::SharedSecret { our_secret, their_secret, .. } => {
+                secrets.extend([text(our_secret), text(their_secret)]);
+            }
+            Keys::ApiKey { ours, .. } => {
+                let ours = ours.as_ref().map(|key| Zeroizing::new(key.expose().to_owned()));
+                secrets.extend(ours.map(|key| (key, "key of another peer")));
+            }
+        }
+    }
+    secrets
+}
+
+/// Whether somebody authenticates to us with this text and nothing else.
+pub(super) fn is_secret_key(peers: &Listing, lookup: &LookupKey, text: &str) -> bool {
+    let hash = lookup.hash(text);
+    peers.peers.iter().flat_map(|peer| &peer.credentials).any(
+        |credential| matches!(&credential.keys, Keys::ApiKey { theirs: Some(theirs), .. } if *theirs == hash),
+    )
 }
 
 fn distinct<T>(variants: &mut Vec<(Zeroizing<String>, T)>) {

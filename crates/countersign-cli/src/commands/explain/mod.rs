@@ -5,28 +5,55 @@ mod capture;
 mod judge;
 mod mistakes;
 mod report;
+mod signed;
 mod visible;
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read};
 use std::path::Path;
 
+use countersign::Profile;
 use zeroize::Zeroizing;
 
 use self::capture::Captured;
 use self::judge::{Context, Verdict};
 use crate::args::ExplainArgs;
 use crate::failure::{Context as _, Failure};
-use crate::home::Home;
+use crate::home::{Home, Stores};
 use crate::show;
 
 /// Longer than any request that the endpoints take, with its head.
 const MAX: u64 = 64 * 1024;
 
 pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
-    let store = home.store()?;
+    let Stores { peers: store, local } = home.stores()?;
     let peer = store.get(&args.peer)?;
     let others = store.read_all()?;
+    if peer.profile == Profile::Cs1 {
+        if args.challenge.is_some() {
+            return Err(Failure::usage(
+                "--challenge: under the profile cs1 no request is signed over a challenge",
+            ));
+        }
+        let config = home.config()?;
+        let external = config.external_urls();
+        let (service, lookup) = (&config.service, store.lookup_key());
+        let here = signed::Here {
+            service,
+            peer: &peer,
+            others: &others,
+            lookup,
+            state: &*local,
+            external: &external,
+        };
+        let explained = signed::explain(&here, &read(&args.file)?).map_err(Failure::new)?;
+        if args.json {
+            show::json(&explained.json)?;
+        } else {
+            show::out(&show::printable_lines(&explained.text))?;
+        }
+        return told(explained.verdict);
+    }
     let captured = Captured::read(&read(&args.file)?);
     if captured.api_key.is_none() && captured.challenge.is_none() && captured.signature.is_none() {
         return Err(Failure::new(
@@ -46,7 +73,11 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
     } else {
         show::out(&show::printable_lines(&report::text(&peer, &captured, &judgement)))?;
     }
-    match judgement.verdict {
+    told(judgement.verdict)
+}
+
+fn told(verdict: Verdict) -> Result<(), Failure> {
+    match verdict {
         Verdict::Right => Ok(()),
         Verdict::Wrong => Err(Failure::new("the signature is not the right one")),
         Verdict::Incomplete => {

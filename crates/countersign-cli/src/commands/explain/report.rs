@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::capture::Captured;
 use super::judge::{Field, Judgement, Signer, Verdict};
-use super::visible::{Veil, first_difference};
+use super::visible::{Veil, first_difference, line, pair};
 
 const NOT_SHOWN: &str = "(not shown)";
 
@@ -113,21 +113,6 @@ fn field_text(veil: &Veil, field: &Field) -> String {
         None => line("came", got.as_bytes(), veil),
         Some(expected) => pair(("came", got.as_bytes()), ("expected", expected.as_bytes()), veil),
     }
-}
-
-fn line(name: &str, bytes: &[u8], veil: &Veil) -> String {
-    format!("    {name:<12}{:>4} bytes  {}\n", bytes.len(), veil.visible(bytes).text)
-}
-
-/// Two texts with the first byte marked in which they differ.
-fn pair(one: (&str, &[u8]), other: (&str, &[u8]), veil: &Veil) -> String {
-    let mut text = line(one.0, one.1, veil);
-    text.push_str(&line(other.0, other.1, veil));
-    if let Some(index) = first_difference(one.1, other.1) {
-        let column = veil.visible(one.1).column(index).max(veil.visible(other.1).column(index));
-        text.push_str(&format!("    {:<12}{:>10}  {}^ byte {}\n", "", "", " ".repeat(column), index + 1));
-    }
-    text
 }
 
 fn signed_text(judgement: &Judgement) -> String {

@@ -18,6 +18,7 @@ pub(super) struct Veil {
     /// Hashes of all pieces of them: most bytes need no other look.
     pieces: HashSet<u64>,
     hasher: RandomState,
+    keeps_spaces: bool,
 }
 
 /// Bytes made visible: printable ASCII as it is, everything else as an escape.
@@ -42,7 +43,12 @@ impl Veil {
         let hasher = RandomState::new();
         let pieces = secrets.iter().flat_map(|(secret, _)| secret.windows(PIECE.min(secret.len())));
         let pieces = pieces.map(|piece| hasher.hash_one(piece)).collect();
-        Self { secrets, pieces, hasher }
+        Self { secrets, pieces, hasher, keeps_spaces: false }
+    }
+
+    /// Shows spaces as they are: for texts that have them between their words.
+    pub(super) fn keeping_spaces(self) -> Self {
+        Self { keeps_spaces: true, ..self }
     }
 
     /// How many of the first bytes have to be hidden, and what they are.
@@ -83,6 +89,7 @@ impl Veil {
                     b'\r' => visible.text.push_str("\\r"),
                     b'\t' => visible.text.push_str("\\t"),
                     b'\\' => visible.text.push_str("\\\\"),
+                    b' ' if self.keeps_spaces => visible.text.push(' '),
                     byte if byte.is_ascii_graphic() => visible.text.push(char::from(*byte)),
                     byte => visible.text.push_str(&format!("\\x{byte:02x}")),
                 }
@@ -111,6 +118,22 @@ pub(super) fn first_difference(one: &[u8], other: &[u8]) -> Option<usize> {
     (one.len() != other.len() || common < one.len()).then_some(common)
 }
 
+/// One text with its length.
+pub(super) fn line(name: &str, bytes: &[u8], veil: &Veil) -> String {
+    format!("    {name:<12}{:>4} bytes  {}\n", bytes.len(), veil.visible(bytes).text)
+}
+
+/// Two texts with the first byte marked in which they differ.
+pub(super) fn pair(one: (&str, &[u8]), other: (&str, &[u8]), veil: &Veil) -> String {
+    let mut text = line(one.0, one.1, veil);
+    text.push_str(&line(other.0, other.1, veil));
+    if let Some(index) = first_difference(one.1, other.1) {
+        let column = veil.visible(one.1).column(index).max(veil.visible(other.1).column(index));
+        text.push_str(&format!("    {:<12}{:>10}  {}^ byte {}\n", "", "", " ".repeat(column), index + 1));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +147,14 @@ mod tests {
         assert_eq!((visible.column(0), visible.column(1), visible.column(2)), (0, 1, 5));
         assert_eq!(visible.column(13), visible.text.len() - 1);
         assert_eq!(visible.column(99), visible.text.len());
+    }
+
+    #[test]
+    fn spaces_stay_where_they_belong_to_the_text() {
+        let veil = Veil::new(vec![(Zeroizing::new("hunter2".to_owned()), "secret")]).keeping_spaces();
+        let visible = veil.visible(b"a b hunter2\t c");
+        assert_eq!(visible.text, "a b <secret>\\t c");
+        assert_eq!(visible.column(13), visible.text.len() - 1);
     }
 
     #[test]

@@ -177,9 +177,9 @@ fn record(home: &Home, stores: &Stores, peer: &Peer, times: Times, how: &str) ->
     change::record(home, &stores.local, change)
 }
 
-/// Under `shared-secret`, and while there are keys to keep.
+/// Where API keys are public, and while there are keys to keep.
 fn can_keep(peer: &Peer) -> Result<(), Failure> {
-    if peer.profile != Profile::SharedSecret {
+    if peer.profile == Profile::ApiKey {
         return Err(Failure::usage(
             "--keep-api-keys: under the profile api-key the key is the secret, and there is nothing else to change",
         ));
