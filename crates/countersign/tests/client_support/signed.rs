@@ -415,7 +415,16 @@ impl http_body::Body for Pieces {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Piece>> {
-        Poll::Ready(self.0.pop_front())
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        match self.0.pop_front() {
+            // What came before it is sent first.
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                let last = std::io::Error::new(std::io::ErrorKind::BrokenPipe, error);
+                self.0.push_front(Err(last));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            piece => Poll::Ready(piece),
+        }
     }
 }
