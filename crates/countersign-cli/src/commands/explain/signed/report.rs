@@ -5,11 +5,11 @@ use countersign::protocol::wire::printable;
 use countersign::store::Peer;
 use serde_json::{Value, json};
 
+use super::super::External;
 use super::super::judge::{Signer, Verdict};
 use super::super::visible::{Veil, line, pair};
+use super::Case;
 use super::judge::{Judgement, Line};
-use super::{Case, external::External};
-use crate::show;
 
 pub(super) fn text(case: &Case<'_>, judgement: &Judgement) -> String {
     let Case { peer, claim, found, veil, .. } = case;
@@ -24,10 +24,9 @@ pub(super) fn text(case: &Case<'_>, judgement: &Judgement) -> String {
         ));
     }
     if let (Some(created), Some(expires)) = (claim.created, claim.expires) {
-        let moment = |at: u64| show::moment(UnixTime(at));
         text.push_str(&format!(
             "time        dated {} UTC, good for {} s\n",
-            moment(created),
+            (case.moment)(UnixTime(created)),
             expires.saturating_sub(created)
         ));
     }
