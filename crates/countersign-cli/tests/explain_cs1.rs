@@ -397,6 +397,10 @@ fn each_rule_that_is_broken_is_named() {
     let (rules, json) = orders.broken(&gone);
     assert_eq!(rules, ["coverage", "mac"], "{json}");
     assert!(json["broken"][0]["what"].as_str().unwrap().contains("was it taken away on the way?"));
+    let (_, text) = orders.explain(&gone);
+    assert!(text.contains("signed only   16 bytes  \"content-type\": "), "{text}");
+    let (_, text) = orders.explain(&cover(&["@query"]).signed(home));
+    assert!(text.contains("missing       17 bytes  \"@query\": ?page=2"), "{text}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
         } else {
             show::out(&show::printable_lines(&explained.text))?;
         }
-        return told(explained.verdict);
+        return told(explained.verdict, "the request is not as the profile wants it");
     }
     let captured = Captured::read(&read(&args.file, MAX)?);
     if captured.api_key.is_none() && captured.challenge.is_none() && captured.signature.is_none() {
@@ -77,13 +77,13 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
     } else {
         show::out(&show::printable_lines(&report::text(&peer, &captured, &judgement)))?;
     }
-    told(judgement.verdict)
+    told(judgement.verdict, "the signature is not the right one")
 }
 
-fn told(verdict: Verdict) -> Result<(), Failure> {
+fn told(verdict: Verdict, wrong: &str) -> Result<(), Failure> {
     match verdict {
         Verdict::Right => Ok(()),
-        Verdict::Wrong => Err(Failure::new("the signature is not the right one")),
+        Verdict::Wrong => Err(Failure::new(wrong)),
         Verdict::Incomplete => {
             Err(Failure::new("something is missing, so that the signature could not be judged"))
         }
