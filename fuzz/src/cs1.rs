@@ -5,14 +5,16 @@ use countersign_httpsig::{
     self as httpsig, FieldTypes, HmacSha256, Message, SigningKey as _, Target, signature_base, signatures,
 };
 use countersign_protocol::UnixTime;
-use countersign_protocol::cs1::Challenge;
+use countersign_protocol::cs1::nonce::NonceIssuer;
 use countersign_protocol::cs1::request::{Claimed, RequestParts};
 use countersign_protocol::cs1::response::{self, ResponseParts};
+use countersign_protocol::cs1::{Challenge, Policy};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::wire::MAX_BODY;
 use countersign_protocol::wire::cs1::{read_hello, read_proof};
 use http::{HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
 
 use crate::identity::is_api_key;
 use crate::input;
@@ -112,7 +114,9 @@ pub(crate) fn request(input: &[u8]) {
             .ok()
     });
     let Ok(Some(claimed)) = Claimed::read(&fields) else { return };
-    let verified = claimed.verify(&MacKey::new(&KEY), &parts(&fields), NOW);
+    let issuer = NonceIssuer::new(&Zeroizing::new([3; 32]));
+    let policy = Policy::at(NOW).with_nonces(&issuer);
+    let verified = claimed.verify(&MacKey::new(&KEY), &parts(&fields), policy);
     // The general part joins cookies in pieces as it joins all fields.
     let crumbs = fields.get_all("cookie").iter().count() > 1;
     match verified {

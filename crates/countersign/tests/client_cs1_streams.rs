@@ -1,5 +1,7 @@
 //! Streams of the client under `cs1` (section 8 of `specs/cs1.md`): nothing of them is final before their end.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken fixture ends the test")]
+
 mod client_support;
 
 use std::collections::VecDeque;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use countersign_protocol::cs1::Exporter;
 use countersign_store::Trust;
@@ -24,8 +25,13 @@ use super::{BaseUrl, ClientError};
 /// RFC 9266, section 2.
 const LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// How many idle connections of HTTP/1.1 are kept at most.
-const IDLE: usize = 8;
+/// How many connections of HTTP/1.1 are kept at most, and how long they are after their last request: many servers close them
+/// after five seconds.
+const KEPT: usize = 8;
+const KEPT_FOR: Duration = Duration::from_secs(4);
+
+/// How often a connection of HTTP/2 is asked whether it is still there while something travels on it.
+const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// The connections to one peer. With HTTP/2 there is one, with HTTP/1.1 as many as there are requests at a time.
 pub(super) struct Bound {
@@ -41,6 +47,8 @@ struct Connection {
     sender: Sender,
     exporter: Exporter,
     spoiled: Arc<AtomicBool>,
+    /// When it was put back. Of HTTP/1.1, this is when the head of the last response had come.
+    used: Instant,
 }
 
 enum Sender {
@@ -94,10 +102,11 @@ impl Bound {
         shared.or_else(|| Some(open.swap_remove(place)))
     }
 
-    fn put_back(&self, connection: Connection) {
+    fn put_back(&self, mut connection: Connection) {
+        connection.used = Instant::now();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(Connection::is_open);
-        if open.len() < IDLE && connection.is_open() {
+        if open.len() < KEPT && connection.is_open() {
             open.push(connection);
         }
     }
@@ -119,7 +128,7 @@ impl Bound {
         let spoiled = Arc::new(AtomicBool::new(false));
         let sender = if is_http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder.timer(TokioTimer::new());
+            builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY);
             let (sender, connection) = builder.handshake(stream).await.map_err(|error| failed(&error))?;
             tokio::spawn(connection);
             Sender::Http2(sender)
@@ -128,7 +137,7 @@ impl Bound {
             tokio::spawn(connection);
             Sender::Http1(sender)
         };
-        let made = Connection { sender, exporter, spoiled };
+        let made = Connection { sender, exporter, spoiled, used: Instant::now() };
         if let Some(shared) = made.share() {
             self.put_back(shared);
         }
@@ -138,19 +147,20 @@ impl Bound {
 
 /// What both ends of this connection know, and nobody else.
 fn exporter(tls: &ClientConnection) -> Option<Exporter> {
-    let bytes = Zeroizing::new([0; 32]);
-    let mut bytes = bytes;
+    let mut bytes = Zeroizing::new([0; 32]);
     tls.export_keying_material(bytes.as_mut_slice(), LABEL, Some(b"")).ok()?;
     Some(Exporter::new(bytes))
 }
 
 impl Connection {
     fn is_open(&self) -> bool {
-        let closed = match &self.sender {
-            Sender::Http1(sender) => sender.is_closed(),
+        let over = match &self.sender {
+            Sender::Http1(sender) => {
+                sender.is_closed() || sender.is_ready() && self.used.elapsed() > KEPT_FOR
+            }
             Sender::Http2(sender) => sender.is_closed(),
         };
-        !closed && !self.spoiled.load(Ordering::Relaxed)
+        !over && !self.spoiled.load(Ordering::Relaxed)
     }
 
     /// Of HTTP/1.1: not before the last response was read to its end.
@@ -168,6 +178,7 @@ impl Connection {
             sender: Sender::Http2(sender.clone()),
             exporter: self.exporter.clone(),
             spoiled: Arc::clone(&self.spoiled),
+            used: self.used,
         })
     }
 }

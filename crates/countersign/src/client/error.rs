@@ -28,7 +28,7 @@ pub enum ClientError {
     #[error("the request sets the header {0}, which Countersign sets itself; leave it out")]
     HeaderTaken(http::HeaderName),
     /// Caller: the other side could not take this request, signed (CS-49).
-    #[error("the request cannot be signed, and nothing was sent: {0}")]
+    #[error("the request cannot be signed and was not sent: {0}")]
     Unsignable(String),
     /// Caller: streams belong to `cs1`.
     #[error(

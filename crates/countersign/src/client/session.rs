@@ -144,7 +144,8 @@ impl Client {
     /// alone says who it is (`api-key`). [`Body::standing`] says which, and whether the content can be relied on already.
     ///
     /// # Errors
-    /// See [`ClientError`]. A response of any status is not an error.
+    /// See [`ClientError`]. A response of any status is not an error. After [`ClientError::Connect`] and
+    /// [`ClientError::Timeout`] it is not known whether the request had its effect, unless no connection was made.
     pub async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Body>, ClientError> {
         let known = self.0.known().await?;
         *request.uri_mut() = known.target(request.uri())?;
@@ -349,9 +350,10 @@ fn lifetime(handshake: &Handshake) -> (Instant, Instant) {
             let until = Instant::now() + early(granted, 5, 10);
             (until, until)
         }
-        // A ticket can go on being used while a new one cannot be had. It is counted from the beginning of the handshake.
+        // A ticket can go on being used while a new one cannot be had. It is counted from the server's time in the handshake,
+        // which is in whole seconds: one of them may have been over already.
         Handshake::Signed(session) => {
-            let granted = Duration::from_secs(session.seconds().into());
+            let granted = Duration::from_secs(session.seconds().saturating_sub(1).into());
             (session.since() + early(granted, 5, 60), session.since() + early(granted, 10, 5))
         }
         _ => {

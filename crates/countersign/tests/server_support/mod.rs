@@ -12,6 +12,7 @@
 )]
 
 mod callers;
+mod signed;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 pub(crate) use callers::*;
+pub(crate) use signed::*;
 
 /// Where requests come from unless a test says otherwise.
 pub(crate) const HOME: &str = "192.0.2.1";

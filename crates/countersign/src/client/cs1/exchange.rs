@@ -44,7 +44,7 @@ impl Client {
         prepared: &mut Prepared,
     ) -> Result<Response<Body>, ClientError> {
         let mut session = self.session(known, None).await?;
-        let (mut renewed, mut nonce) = (false, None);
+        let (mut renewed, mut asked, mut nonce) = (false, false, None);
         loop {
             let keys = signed(&session)?;
             let doubt = match self.attempt(&session, keys, prepared, nonce.as_ref()).await? {
@@ -57,12 +57,16 @@ impl Client {
             };
             match doubt.hint.remedy(&doubt.parts, &keys.name()) {
                 Some(Remedy::Session) if !renewed && prepared.is_repeatable() => {
-                    renewed = true;
-                    nonce = None;
-                    session = self.session(known, Some(&session)).await?;
+                    (renewed, nonce) = (true, None);
+                    session = match self.session(known, Some(&session)).await {
+                        Ok(session) => session,
+                        Err(error) if prepared.is_safe() => return Err(error),
+                        // It has been sent once: that the handshake failed is not all that is to be told.
+                        Err(_) => return Err(self.doubted(&session, *doubt).await?),
+                    };
                 }
-                Some(Remedy::Nonce(given)) if nonce.is_none() && prepared.is_repeatable() => {
-                    nonce = Some(given);
+                Some(Remedy::Nonce(given)) if !asked && prepared.is_repeatable() => {
+                    (asked, nonce) = (true, Some(given));
                 }
                 remedy => {
                     // What comes after it may as well begin with a handshake: the next answer would be the same.

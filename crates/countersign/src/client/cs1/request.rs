@@ -90,13 +90,17 @@ impl Prepared {
         Ok(Self { parts, content: Held::Stream(Some(content)), authority: base.authority() })
     }
 
+    /// Whether it changes nothing (RFC 9110, section 9.2.1), as far as its method says that.
+    pub(super) fn is_safe(&self) -> bool {
+        let fields = &self.parts.headers;
+        self.parts.method.is_safe() && !OVERRIDES.iter().any(|name| fields.contains_key(*name))
+    }
+
     /// Whether it can go out again without doing twice what is to be done once (CS-35), and is still there.
     pub(super) fn is_repeatable(&self) -> bool {
-        let fields = &self.parts.headers;
-        let is_safe = self.parts.method.is_safe() && !OVERRIDES.iter().any(|name| fields.contains_key(*name));
         // Every field is covered, so this one is.
-        let once = fields.contains_key("idempotency-key");
-        matches!(self.content, Held::Whole(_)) && (is_safe || once)
+        let once = self.parts.headers.contains_key("idempotency-key");
+        matches!(self.content, Held::Whole(_)) && (self.is_safe() || once)
     }
 
     /// Gives it a content back that was not sent.
