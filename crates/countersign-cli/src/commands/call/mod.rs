@@ -1,11 +1,13 @@
-use std::io::{IsTerminal as _, Read as _, Write as _};
+mod upload;
+
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::PeerStore;
 use countersign::client::{BaseUrl, Client, ClientError, Narration};
 use countersign::store::{Listing, Peer};
+use countersign::{PeerStore, Profile};
 
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request};
@@ -16,6 +18,7 @@ use crate::args::CallArgs;
 use crate::failure::{Context as _, Failure};
 use crate::home::{Home, Stores};
 use crate::show;
+use upload::{Content, Upload};
 
 pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     let request = request(args)?;
@@ -26,6 +29,11 @@ pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     if peer.accepted(now).count() < peer.credentials.len() && peers.settle(now).is_ok() {
         peer = peers.get(&peer.name)?;
     }
+    // Only once it is known that there is somebody to send it to.
+    let content = match &args.data {
+        Some(given) => Content::read(given, peer.profile == Profile::Cs1)?,
+        None => Content::Held(Bytes::new()),
+    };
     let trail = home.trail(&local, "call")?;
     // Followed, so that the store learns which credential the peer has taken: a rotation may wait for that.
     let mut builder =
@@ -36,7 +44,10 @@ pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
     let client = builder.build(&peer)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
-        let response = client.send(request).await?;
+        let response = match content {
+            Content::Held(content) => client.send(request.map(|()| content)).await?,
+            Content::Flowing(from) => client.send_streamed(request.map(|()| Upload::new(from))).await?,
+        };
         let status = response.status();
         let mut body = response.into_body();
         let step = Duration::from_secs(args.timeout);
@@ -86,13 +97,13 @@ fn choose(store: &dyn PeerStore, args: &CallArgs) -> Result<Peer, Failure> {
     }
 }
 
-fn request(args: &CallArgs) -> Result<Request<Bytes>, Failure> {
-    let body = args.data.as_deref().map(body).transpose()?;
+fn request(args: &CallArgs) -> Result<Request<()>, Failure> {
+    let has_content = args.data.is_some();
     let method = match &args.request {
         Some(method) => {
             Method::from_bytes(method.as_bytes()).map_err(|_| Failure::usage("-X: that is not a method"))?
         }
-        None if body.is_some() => Method::POST,
+        None if has_content => Method::POST,
         None => Method::GET,
     };
     // A wrong URL is told as such before anything else happens.
@@ -100,7 +111,7 @@ fn request(args: &CallArgs) -> Result<Request<Bytes>, Failure> {
         ClientError::Url { .. } => Failure::usage(error.to_string()),
         refused => refused.into(),
     })?;
-    let mut request = Request::new(body.clone().unwrap_or_default());
+    let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = args
         .url
@@ -113,22 +124,10 @@ fn request(args: &CallArgs) -> Result<Request<Bytes>, Failure> {
         let value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
         request.headers_mut().append(name, value);
     }
-    if body.is_some() && !request.headers().contains_key(CONTENT_TYPE) {
+    if has_content && !request.headers().contains_key(CONTENT_TYPE) {
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     Ok(request)
-}
-
-fn body(given: &str) -> Result<Bytes, Failure> {
-    match given.strip_prefix('@') {
-        None => Ok(Bytes::copy_from_slice(given.as_bytes())),
-        Some("-") => {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes)?;
-            Ok(bytes.into())
-        }
-        Some(path) => Ok(std::fs::read(path).context(|| format!("-d: {path}"))?.into()),
-    }
 }
 
 /// To a file or a pipe as it is; to a terminal without what a terminal would obey. `false` when nobody reads any more.
