@@ -3,12 +3,17 @@
 
 #[path = "../../crates/countersign-cli/src/commands/explain/capture.rs"]
 mod capture;
+#[path = "../../crates/countersign-cli/src/external.rs"]
+#[allow(dead_code, reason = "the command uses all of it")]
+mod external;
 #[path = "../../crates/countersign-cli/src/commands/explain/judge.rs"]
 mod judge;
 #[path = "../../crates/countersign-cli/src/commands/explain/mistakes.rs"]
 mod mistakes;
 #[path = "../../crates/countersign-cli/src/commands/explain/report.rs"]
 mod report;
+#[path = "../../crates/countersign-cli/src/commands/explain/signed/mod.rs"]
+mod signed;
 #[path = "../../crates/countersign-cli/src/commands/explain/visible.rs"]
 #[allow(dead_code, reason = "the command uses all of it")]
 mod visible;
@@ -16,11 +21,16 @@ mod visible;
 use std::sync::LazyLock;
 
 use capture::Captured;
-use countersign::store::contract::{key, secret, shared_secret_peer};
+use countersign::store::contract::{cs1_peer, key, secret, shared_secret_peer};
+use countersign::store::{Cs1Options, State, StateStore as _};
 use countersign::{MemoryStore, NewKeys, NewPeer, PeerStore as _, Trust};
+use countersign_protocol::cs1::PairKeys;
+use countersign_protocol::cs1::request::{Claimed, RequestParts};
+use countersign_protocol::cs1::ticket::TicketKeys;
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::wire::header::{Presented, presented};
 use countersign_protocol::{UnixTime, api_key, shared_secret};
+use external::External;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use judge::{Context, Judgement, Verdict};
 
@@ -41,8 +51,102 @@ static STORE: LazyLock<MemoryStore> = LazyLock::new(|| {
         keys: NewKeys::api_key(Some(key(3)), Some(key(2))).unwrap(),
     };
     store.add(reports, UnixTime(1_700_000_000)).unwrap();
+    let direct = Cs1Options { danger_direct: true, ..Cs1Options::default() };
+    store.add(NewPeer { cs1: direct, ..cs1_peer("ledger", 31) }, UnixTime(1_700_000_000)).unwrap();
+    let keys = TicketKeys::new("orders".parse().unwrap(), &zeroize::Zeroizing::new([7; 40]), UnixTime(1));
+    store.keep(State::TicketKeys, UnixTime(1), &keys.export()).unwrap();
     store
 });
+
+/// A captured request of `ledger`, which signs without a handshake.
+pub(crate) fn explain_signed(input: &[u8]) {
+    let external: Vec<External> = ["https://orders.example", "https://api.example:8443/orders"]
+        .into_iter()
+        .filter_map(External::read)
+        .collect();
+    let here = signed::Here {
+        service: &"orders".parse().unwrap(),
+        peer: &STORE.get(&"ledger".parse().unwrap()).unwrap(),
+        others: &STORE.read_all().unwrap(),
+        lookup: STORE.lookup_key(),
+        state: &*STORE,
+        external: &external,
+        moment: |at| at.0.to_string(),
+    };
+    let explained = match signed::explain(&here, input) {
+        Ok(explained) => explained,
+        Err(said) => {
+            assert!(said.chars().all(|c| !c.is_control()), "{said:?}");
+            return;
+        }
+    };
+    let json = explained.json.to_string();
+    assert!(!explained.text.contains(|c: char| c.is_control() && c != '\n'), "{:?}", explained.text);
+    for shown in [&explained.text, &json] {
+        let lower = shown.to_ascii_lowercase();
+        for hidden in [secret(1).expose(), key(3).expose(), secret(31).expose()] {
+            let hidden = hidden.to_ascii_lowercase();
+            for piece in hidden.as_bytes().windows(PIECE) {
+                let piece = std::str::from_utf8(piece).unwrap();
+                assert!(!lower.contains(piece), "{piece} in {shown}");
+            }
+        }
+    }
+    if explained.verdict == Verdict::Right {
+        a_server_would_have_taken_it(input);
+    }
+}
+
+/// Another reading of the request, and the library's own verdict on it.
+fn a_server_would_have_taken_it(input: &[u8]) {
+    let text = input::text(input);
+    if text.lines().any(|line| line.starts_with(['>', ':'])) || text.starts_with('\u{feff}') {
+        return;
+    }
+    let head = text.split("\r\n\r\n").next().unwrap().split("\n\n").next().unwrap();
+    let mut lines = head.lines().skip_while(|line| line.is_empty());
+    let mut words = lines.next().unwrap().split(' ');
+    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    let mut fields = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let both =
+            (HeaderName::try_from(name), HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes()));
+        if let (Ok(name), Ok(value)) = both {
+            fields.append(name, value);
+        }
+    }
+    // Whether a nonce is the server's own is its business.
+    if !target.starts_with('/') || fields.get_all("cookie").iter().count() > 1 || head.contains("\"csn.") {
+        return;
+    }
+    let host = fields.get("host").unwrap().to_str().unwrap().to_ascii_lowercase();
+    let (authority, prefix) =
+        if host.starts_with("api.") { ("api.example:8443", "/orders") } else { ("orders.example", "") };
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let path = format!("{prefix}{path}");
+    let claimed = Claimed::read(&fields).unwrap().unwrap();
+    let keys = PairKeys::derive(&secret(31), &key(131), &key(31));
+    let ours = PairKeys::derive(&secret(31), &key(31), &key(131));
+    let parts = RequestParts { method, authority, path: &path, query, fields: &fields };
+    let plain = RequestParts {
+        authority: host.trim_end_matches(":443"),
+        path: path.strip_prefix(prefix).unwrap(),
+        ..parts
+    };
+    let taken = [(&keys, &parts), (&ours, &plain)].into_iter().any(|(keys, parts)| {
+        let key = MacKey::new(keys.direct().client_to_server.as_slice());
+        // Whatever the time: when it came is not in the request.
+        let created = created(&fields).saturating_sub(30);
+        (0..=60).any(|ahead| claimed.verify(&key, parts, UnixTime(created + ahead)).is_ok())
+    });
+    assert!(taken, "{head}");
+}
+
+fn created(fields: &HeaderMap) -> u64 {
+    let input = fields.get("signature-input").unwrap().to_str().unwrap();
+    let digits = input.split(";created=").nth(1).unwrap();
+    digits.split(';').next().unwrap().parse().unwrap()
+}
 
 /// A captured request, and after a zero byte the challenge that was handed out.
 pub(crate) fn explain(input: &[u8]) {

@@ -72,7 +72,7 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 43] = [
+pub const TARGETS: [Target; 44] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
@@ -92,6 +92,7 @@ pub const TARGETS: [Target; 43] = [
     target("cs1_stream", MIDDLE, streams::stream),
     target("exchange", QUICK, exchange::exported),
     target("explain", SLOW, explain::explain),
+    target("explain_signed", SLOW, explain::explain_signed),
     target("forwarded", QUICK, proxies::forwarded),
     target("gateway", SLOW, gateway::connection),
     target("issued_challenge", QUICK, challenges::issued),

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::ServiceName;
-use countersign_store::contract::{key, secret, shared_secret_peer};
+use countersign_store::contract::{cs1_peer, key, secret, shared_secret_peer};
 use countersign_store::master::{ENVIRONMENT_VARIABLE, MasterKey, Source};
 use countersign_store::sqlite::SqliteStore;
 use countersign_store::{
@@ -27,7 +27,7 @@ fn master() -> MasterKey {
     MasterKey::load(&Source::Environment(ENVIRONMENT_VARIABLE), environment).unwrap()
 }
 
-/// A store's file with three peers, one of them in the middle of a rotation and one with a revoked credential, and
+/// A store's file with four peers, one of them in the middle of a rotation and one with a revoked credential, and
 /// what is in it.
 struct Template {
     file: Vec<u8>,
@@ -51,13 +51,16 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
         keys,
     };
     store.add(mails, NOW).unwrap();
+    store.add(cs1_peer("vaults", 21), NOW).unwrap();
+    let keys = NewKeys::cs1(key(21), key(121), secret(22)).unwrap();
+    store.rotate(&"vaults".parse().unwrap(), next(keys), NOW).unwrap();
     let keys = NewKeys::shared_secret(key(11), key(12), secret(13), secret(13)).unwrap();
     store.rotate(&"billing".parse().unwrap(), next(keys), NOW).unwrap();
     let keys = NewKeys::shared_secret(key(14), key(15), secret(16), secret(16)).unwrap();
     store.rotate(&"orders".parse().unwrap(), next(keys), NOW).unwrap();
     store.end(&"orders".parse().unwrap(), Which::Number(1), Ending::Revoked, NOW).unwrap();
     let peers = sealed(&store.read_all().unwrap());
-    assert_eq!(peers.len(), 3);
+    assert_eq!(peers.len(), 4);
     drop(store);
     // The last connection that closes puts the log into the file.
     let file = std::fs::read(&path).unwrap();
@@ -77,11 +80,14 @@ fn sealed(listing: &Listing) -> BTreeMap<ServiceName, String> {
 
 fn covered(peer: &Peer) -> String {
     let mut text = format!(
-        "{} {:?} {:?} {} {:?}",
-        peer.profile, peer.url, peer.trust, peer.danger_unproven_server, peer.created
+        "{} {:?} {:?} {} {:?} {:?}",
+        peer.profile, peer.url, peer.trust, peer.danger_unproven_server, peer.cs1, peer.created
     );
     for credential in &peer.credentials {
         let keys = match &credential.keys {
+            Keys::Cs1 { our_key, their_key, secret } => {
+                [our_key.expose(), their_key.expose(), secret.expose()].join(" ")
+            }
             Keys::SharedSecret { our_key, their_key, our_secret, their_secret } => {
                 [our_key.expose(), their_key.expose(), our_secret.expose(), their_secret.expose()].join(" ")
             }
@@ -114,7 +120,7 @@ fn copy(file: &[u8]) -> (TempDir, std::path::PathBuf) {
 fn assert_nothing_false(path: &Path) -> Option<BTreeMap<ServiceName, String>> {
     let said = |error: &dyn std::fmt::Display| {
         let shown = error.to_string();
-        for seed in [1, 2, 13, 16] {
+        for seed in [1, 2, 13, 16, 21, 22] {
             assert!(!shown.contains(secret(seed).expose()));
         }
     };
@@ -150,7 +156,7 @@ pub(crate) fn file(input: &[u8]) {
 }
 
 /// Every cell that a peer is made of.
-const CELLS: [(&str, &str); 28] = [
+const CELLS: [(&str, &str); 30] = [
     ("peer", "name"),
     ("peer", "profile"),
     ("peer", "url"),
@@ -179,6 +185,8 @@ const CELLS: [(&str, &str); 28] = [
     ("ended", "hashes"),
     ("keyring", "wrapped"),
     ("identifier", "hash"),
+    ("peer", "binding"),
+    ("peer", "danger_direct"),
 ];
 
 /// A byte for the cell, one for the kind of value, one for the row, and the value.

@@ -88,6 +88,11 @@ impl Default for Serve {
 }
 
 impl Serve {
+    /// Whether any proxy is believed.
+    pub(crate) fn has_trusted_proxies(&self) -> bool {
+        !self.trusted_proxies.is_empty()
+    }
+
     /// The proxies that are believed; that each can be read was checked with the file.
     pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
         let networks = self.trusted_proxies.iter().filter_map(|network| network.as_ref().parse().ok());
@@ -381,11 +386,6 @@ impl Config {
     /// The public listeners; that each can be read was checked with the file.
     pub(crate) fn listeners(&self) -> Vec<ListenUrl> {
         self.serve.listen.iter().filter_map(|listen| listen.as_ref().parse().ok()).collect()
-    }
-
-    /// Under which URLs this service is reached from outside.
-    pub(crate) fn external_urls(&self) -> Vec<String> {
-        self.listeners().iter().map(ToString::to_string).collect()
     }
 
     /// What `countersign init` writes.

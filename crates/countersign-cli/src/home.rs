@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use countersign::audit::{Settings, Trail};
+use countersign::client::certificate_names;
 use countersign::store::declared::DeclaredStore;
 use countersign::store::file;
 use countersign::store::master::{MasterKey, Source};
@@ -13,9 +14,11 @@ use countersign::store::sqlite::SqliteStore;
 use countersign::store::vault::{Connection, Transit, VaultStore};
 use countersign::store::{Ending, StoreError, Which};
 use countersign::{PeerStore, ServiceName, open_trail};
+use countersign_gateway::TlsIdentity;
 
 use crate::config::vault::VaultTable;
 use crate::config::{Config, SecretsFrom};
+use crate::external::External;
 use crate::failure::{Context as _, Failure};
 use crate::show;
 
@@ -126,6 +129,29 @@ impl Home {
             config.tls.certificate.as_ref().map_or_else(|| self.certificate_file(), inside),
             config.tls.key.as_ref().map_or_else(|| self.tls_key_file(), inside),
         )
+    }
+
+    /// Under which URLs this service is reached: those of `external_urls`, or else the names in the certificate.
+    pub(crate) fn external(&self, config: &Config) -> Vec<External> {
+        let configured = &config.serve.external_urls;
+        if !configured.is_empty() {
+            return configured.iter().filter_map(|url| External::read(&url.0.to_string())).collect();
+        }
+        let (certificate, key) = self.tls_files(config);
+        let identity = TlsIdentity::load(&certificate, &key).ok();
+        let own = identity.as_ref().and_then(|identity| identity.certificate().ok());
+        let certified = own.and_then(|own| certificate_names(own).ok()).unwrap_or_default();
+        let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let mut all = Vec::new();
+        for listener in config.listeners() {
+            let (scheme, names) = if listener.tls { ("https", &*certified) } else { ("http", &local[..]) };
+            for name in names {
+                let host = if name.contains(':') { format!("[{name}]") } else { name.clone() };
+                let url = format!("{scheme}://{host}:{}", listener.address.port());
+                all.extend(External::at_any_port(&url));
+            }
+        }
+        all
     }
 
     pub(crate) fn master_key_file(&self) -> PathBuf {

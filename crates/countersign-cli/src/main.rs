@@ -6,6 +6,7 @@ mod change;
 mod commands;
 mod config;
 mod duration;
+mod external;
 mod failure;
 mod home;
 mod keys;

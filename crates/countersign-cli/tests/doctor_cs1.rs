@@ -34,6 +34,30 @@ fn requests_without_a_handshake_are_a_danger_that_is_named() {
 }
 
 #[test]
+fn names_that_the_certificate_does_not_have_and_a_proxy_without_urls_are_found() {
+    let home = Home::of("billing");
+    add(&home, &[]);
+    let config = home.path().join("countersign.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let set =
+        |line: &str| std::fs::write(&config, text.replace("[serve]", &format!("[serve]\n{line}"))).unwrap();
+    set("external_urls = [\"https://localhost:8443\", \"https://[::1]:8443\"]");
+    assert_eq!(bad(&home, "certificate"), []);
+    set("external_urls = [\"https://localhost:8443\", \"https://billing.example/api\"]");
+    let found = bad(&home, "certificate");
+    assert_eq!((found.len(), &*found[0].0), (1, "warn"));
+    assert!(
+        found[0].1.contains("billing.example") && found[0].2.contains("DNS:billing.example"),
+        "{found:?}"
+    );
+    set("trusted_proxies = [\"10.0.0.7\"]");
+    let found = bad(&home, "external-urls");
+    assert_eq!((found.len(), &*found[0].0), (1, "warn"));
+    set("trusted_proxies = [\"10.0.0.7\"]\nexternal_urls = [\"https://localhost\"]");
+    assert_eq!(bad(&home, "external-urls"), []);
+}
+
+#[test]
 fn a_binding_that_cannot_hold_is_found() {
     let home = Home::of("billing");
     add(&home, &["--binding", "tls-exporter", "--url", "https://orders.example"]);

@@ -205,8 +205,10 @@ fn every_recipe_of_the_guides_ends_with_a_call_that_works() {
         return;
     }
     let guide = |name: &str| recipes(&std::fs::read_to_string(repository().join("docs").join(name)).unwrap());
-    let exchanges = guide("key-exchange.md").into_iter().map(|recipe| (recipe, false));
-    let rotations = guide("rotation.md").into_iter().map(|recipe| (recipe, true));
+    let exchanges = guide("key-exchange.md").into_iter().map(|recipe| (recipe, None));
+    let rotations = ["cs1", "shared-secret"]
+        .into_iter()
+        .flat_map(|profile| guide("rotation.md").into_iter().map(move |recipe| (recipe, Some(profile))));
     let binaries = Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
     let path = std::env::join_paths(
         [binaries.to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
@@ -215,12 +217,8 @@ fn every_recipe_of_the_guides_ends_with_a_call_that_works() {
     for ((name, commands), known) in exchanges.chain(rotations) {
         let (orders, billing) = (Home::of("orders"), Home::of("billing"));
         let serving = Serving::https(&orders);
-        if known {
-            support::life::meet(
-                (&orders, serving.url()),
-                (&billing, "https://billing.example"),
-                "shared-secret",
-            );
+        if let Some(profile) = known {
+            support::life::meet((&orders, serving.url()), (&billing, "https://billing.example"), profile);
         }
         // No other machine, and more patience on a loaded one.
         let prefix = "ssh() { shift; \"$@\"; }\nsleep() { command sleep 3; }\n";

@@ -28,8 +28,8 @@ use support::{Home, new_key, new_secret};
 use zeroize::Zeroizing;
 
 const NOW: u64 = 1_800_000_000;
-/// Where the fresh configuration says that `serve` listens.
-const HERE: &str = "127.0.0.1:8443";
+/// Under which name `orders` is reached.
+const HERE: &str = "orders.example";
 const BODY: &str = r#"{"amount":5}"#;
 
 /// `orders`, which knows `billing` under `cs1` and has served it: its ticket keys are in the store.
@@ -48,9 +48,20 @@ fn store(home: &Home) -> SqliteStore {
     SqliteStore::open(&home.path().join("store.sqlite"), &key).unwrap()
 }
 
+/// Sets `external_urls`.
+fn reached_as(home: &Home, urls: &[&str]) {
+    let path = home.path().join("countersign.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let before =
+        text.lines().filter(|line| !line.starts_with("external_urls")).collect::<Vec<_>>().join("\n");
+    let set = format!("[serve]\nexternal_urls = {urls:?}");
+    std::fs::write(path, before.replace("[serve]", &set)).unwrap();
+}
+
 impl Orders {
     fn new(options: &[&str]) -> Self {
         let (home, ours, theirs, secret) = (Home::of("orders"), new_key(), new_key(), new_secret());
+        reached_as(&home, &["https://orders.example"]);
         let file = home.secret_file("secret", &secret);
         let keys = ["--our-key", &ours, "--their-key", &theirs, "--secret-file", &file];
         home.run(&[&["peer", "add", "billing", "--profile", "cs1"][..], &keys, options].concat()).ok();
@@ -293,13 +304,42 @@ fn a_host_that_is_none_of_ours_is_told_beside_those_that_are() {
     );
     // Signed for another name.
     let mut other = orders.request();
-    other.authority = "orders.example".into();
+    other.authority = "orders.internal".into();
     let (rules, json) = orders.broken(&other.changed(&orders.home, |it| it.authority = HERE.into()));
     assert_eq!(rules, ["mac"]);
-    assert!(json["causes"].to_string().contains("`Host` is 127.0.0.1:8443"), "{json}");
+    assert!(json["causes"].to_string().contains("`Host` is orders.example"), "{json}");
     let (rules, json) = orders.broken(&other.signed(&orders.home));
     assert_eq!(rules, ["target", "mac"]);
-    assert!(json["causes"].to_string().contains("@authority was `orders.example`"), "{json}");
+    assert!(json["causes"].to_string().contains("@authority was `orders.internal`"), "{json}");
+    // With several names it is tried for which of them it was signed.
+    reached_as(&orders.home, &["https://orders.example", "https://api.example:8443/orders"]);
+    let backend = |it: &mut Request| it.authority = "backend:8080".into();
+    let (rules, json) = orders.broken(&request.changed(&orders.home, backend));
+    assert_eq!(rules, ["target", "mac"], "{json}");
+    assert!(
+        json["causes"].to_string().contains("@authority was `orders.example` where it was signed"),
+        "{json}"
+    );
+    let mut prefixed = orders.request();
+    (prefixed.authority, prefixed.path) = ("api.example:8443".into(), "/orders/invoices".into());
+    let stripped = prefixed.changed(&orders.home, |it| it.path = "/invoices".into());
+    assert_eq!(orders.explain(&stripped).0["verdict"], "right", "the proxy takes the prefix away");
+    let (rules, json) = orders.broken(&prefixed.signed(&orders.home));
+    assert_eq!(rules, ["mac"], "this one does not: {json}");
+    assert!(json["causes"].to_string().contains("is `/orders/orders/invoices` here"), "{json}");
+}
+
+#[test]
+fn without_external_urls_the_names_in_the_certificate_count_at_any_port() {
+    let orders = Orders::new(&[]);
+    reached_as(&orders.home, &[]);
+    let mut request = orders.request();
+    for here in ["127.0.0.1:8443", "127.0.0.1:40000", "localhost"] {
+        request.authority = here.into();
+        assert_eq!(orders.explain(&request.signed(&orders.home)).0["verdict"], "right", "{here}");
+    }
+    request.authority = "backend:8080".into();
+    assert_eq!(orders.broken(&request.signed(&orders.home)).0, ["target"]);
 }
 
 #[test]
@@ -357,6 +397,10 @@ fn each_rule_that_is_broken_is_named() {
     let (rules, json) = orders.broken(&gone);
     assert_eq!(rules, ["coverage", "mac"], "{json}");
     assert!(json["broken"][0]["what"].as_str().unwrap().contains("was it taken away on the way?"));
+    let (_, text) = orders.explain(&gone);
+    assert!(text.contains("signed only   16 bytes  \"content-type\": "), "{text}");
+    let (_, text) = orders.explain(&cover(&["@query"]).signed(home));
+    assert!(text.contains("missing       17 bytes  \"@query\": ?page=2"), "{text}");
 }
 
 #[test]

@@ -116,14 +116,17 @@ impl SealingKeys {
         if fields.text()? != purpose.label {
             return None;
         }
-        let mut generation = || {
+        let generation = |fields: &mut Fields<'_>| {
             let random = Zeroizing::new(fields.array()?);
             let since = UnixTime(u64::from_be_bytes(fields.array()?));
             Some(Generation { is_kept: true, ..Generation::new(purpose, &random, since) })
         };
-        let current = generation()?;
-        let previous = std::iter::from_fn(generation).collect();
-        fields.is_empty().then_some(Self { purpose, service, current, previous })
+        let current = generation(&mut fields)?;
+        let mut previous = Vec::new();
+        while !fields.is_empty() {
+            previous.push(generation(&mut fields)?);
+        }
+        Some(Self { purpose, service, current, previous })
     }
 
     /// Seals under the current key.

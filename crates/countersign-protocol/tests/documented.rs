@@ -54,6 +54,10 @@ fn cs1_problems() -> Vec<Problem> {
         Problem::NonceRequired,
         Problem::RequestReplayed,
         Problem::DigestMismatch,
+        Problem::Misdirected,
+        Problem::ContentTooLarge,
+        Problem::TrailersRequired,
+        Problem::ResponseUnsignable,
     ]
 }
 
@@ -137,6 +141,11 @@ fn cs1_refusals() -> Vec<Refusal> {
         Refusal::NonceRequired,
         Refusal::RequestReplayed,
         Refusal::DigestMismatch,
+        Refusal::DirectOff,
+        Refusal::Misdirected,
+        Refusal::ContentTooLarge,
+        Refusal::StreamsOff,
+        Refusal::ClockUnusable,
     ];
     tickets.into_iter().chain(others).collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`server`]: a tower layer that lets only authenticated requests through, an axum extractor that tells the
 //!   handler who called, and the two endpoints of the handshake.
-//! - [`client`]: makes the handshake by itself, checks the server's proof, and reuses its token.
+//! - [`client`]: makes the handshake by itself, checks the server's proof, and under `cs1` signs what it sends and verifies what
+//!   it gets.
 //!
 //! Keys come from a [`PeerStore`]: [`MemoryStore`], or [`sqlite`](store::sqlite) that the `countersign` command
 //! fills.
@@ -10,6 +11,7 @@
 //! # Profiles
 //! | profile | what proves | what travels |
 //! |---|---|---|
+//! | `cs1` | HMAC over a challenge, both ways; then a signature on every request and response | API keys (public), challenges, proofs, ephemeral keys |
 //! | `shared-secret` | HMAC over a challenge, both ways | API keys (public), challenges, signatures |
 //! | `api-key` | HMAC over a challenge, caller only | **the key itself**: TLS alone protects it |
 //!

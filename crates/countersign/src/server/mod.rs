@@ -2,6 +2,9 @@
 //! endpoints, [`Peer`] tells a handler who called.
 //!
 //! # How a request on a protected route is decided
+//! A request with `Signature-Input` is signed (`cs1`): its form, its ticket, what it covers, its MAC, its time, its nonce and
+//! its content are judged in this order (CS-46), then the attempt is written to the trail, then the request passes, and the
+//! response is signed. Anything else:
 //! 1. Credentials of the wrong form, repeated headers, two methods at once: 400.
 //! 2. `Authorization: Bearer csb.…`: opened, its age and its credential's life are checked.
 //! 3. `X-API-Key` alone, known or not: 401 with a challenge.
@@ -12,7 +15,9 @@
 //! Failures count against the caller's address and against address and key; too many of them: 429.
 //!
 //! # Deployment
-//! Put the layer outside of anything that acts on a request, and serve over TLS: a token is a bearer token. The
+//! Put the layer outside of anything that acts on a request or changes a response (compression, CORS), and serve over TLS: a token
+//! is a bearer token. Callers under `cs1` sign the name under which they reach the service: say it with
+//! [`Builder::external_urls`]. The
 //! caller's address is taken from [`SourceAddr`] or axum's `ConnectInfo`; without either, all callers share one
 //! rate limit. If that is a proxy's address, name the proxy in [`Builder::trusted_proxies`]: what it says in
 //! `X-Forwarded-For` or `Forwarded` is taken then, for the limits, the trail and the handler. Cookies and other credentials beside ours are passed on untouched; so are a request's trailers, in

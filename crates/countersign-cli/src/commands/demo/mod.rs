@@ -2,10 +2,12 @@
 //! stores, servers, clients and trail that `init`, `serve` and `call` use. Each step says what must come out and
 //! compares; the exit code is 0 only if all of them did.
 
+mod between;
 mod chain;
 mod impostors;
 mod lifecycle;
 mod report;
+mod signed;
 mod stage;
 mod story;
 
@@ -24,6 +26,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         story::handshakes(&stage, &mut report).await?;
         impostors::callers(&stage, &mut report).await?;
         impostors::servers(&stage, &mut report).await?;
+        signed::chapter(&stage, &mut report).await?;
         lifecycle::rotation(&mut stage, &mut report).await?;
         lifecycle::revocation(&stage, &mut report).await?;
         impostors::brute_force(&stage, &mut report).await?;

@@ -109,6 +109,7 @@ pub(super) struct Stage {
     pub(super) orders: Service,
     pub(super) billing: Service,
     pub(super) reports: Service,
+    pub(super) ledger: Service,
     pub(super) pair: Pair,
     pub(super) reports_key: ApiKey,
     /// An attacker's HTTP client, which reaches orders over the same TLS.
@@ -124,6 +125,7 @@ impl Stage {
         let orders = Service::start(directory, "orders").await?;
         let billing = Service::start(directory, "billing").await?;
         let reports = Service::start(directory, "reports").await?;
+        let ledger = Service::start(directory, "ledger").await?;
         for service in [&orders, &billing] {
             let scheme = service.url.split(':').next().unwrap_or_default().to_owned();
             report.step(
@@ -139,11 +141,11 @@ impl Stage {
             secret: SharedSecret::generate(&random()),
         };
         let raw = http_client(&orders.trust)?;
-        Ok(Self { orders, billing, reports, pair, reports_key: ApiKey::generate(&random()), raw })
+        Ok(Self { orders, billing, reports, ledger, pair, reports_key: ApiKey::generate(&random()), raw })
     }
 
     pub(super) async fn strike(self) {
-        for service in [self.orders, self.billing, self.reports] {
+        for service in [self.orders, self.billing, self.reports, self.ledger] {
             let _ = service.stop.send(());
             let _ = service.running.await;
         }

@@ -121,8 +121,10 @@ pub(super) fn trail(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
         "challenge-used",
         "credential-compromised",
         "credential-retired",
+        "digest-mismatch",
         "own-key",
         "rate-limited-key-failures",
+        "request-replayed",
         "token-key",
         "token-orphaned",
         "two-methods",
@@ -150,7 +152,7 @@ pub(super) fn trail(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
     )?;
     let secrets = [stage.pair.secret.expose(), stage.reports_key.expose()];
     let mut leaks = 0;
-    for service in [&stage.orders, &stage.billing, &stage.reports] {
+    for service in [&stage.orders, &stage.billing, &stage.reports, &stage.ledger] {
         for directory in [service.home.audit_directory(), service.home.path().to_owned()] {
             for file in std::fs::read_dir(directory)? {
                 let path = file?.path();

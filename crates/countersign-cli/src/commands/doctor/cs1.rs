@@ -8,9 +8,23 @@ use super::finding::{Findings, path};
 use crate::config::{Config, SecretsFrom};
 use crate::home::Home;
 
+/// Requests are signed for the URL that callers use: a proxy in front may be called by another name than we are.
+fn outside(home: &Home, config: &Config, findings: &mut Findings) {
+    if config.serve.has_trusted_proxies() && config.serve.external_urls.is_empty() {
+        let what = "requests under cs1 are signed for the URL that callers use, and a proxy is in front (trusted_proxies): which URLs those are is not set";
+        let mend =
+            format!("set `external_urls = [\"https://…\"]` under [serve] in {}", path(&home.config_file()));
+        findings.warn("external-urls", what, mend);
+    }
+}
+
 pub(super) fn check(home: &Home, config: Option<&Config>, listing: &Listing, findings: &mut Findings) {
     let command = format!("countersign --home {}", path(home.path()));
-    for peer in listing.peers.iter().filter(|peer| peer.profile == Profile::Cs1) {
+    let mut peers = listing.peers.iter().filter(|peer| peer.profile == Profile::Cs1).peekable();
+    if let Some(config) = config.filter(|_| peers.peek().is_some()) {
+        outside(home, config, findings);
+    }
+    for peer in peers {
         let again = |how: &str| match config.map(|config| config.secrets.from()) {
             Some(SecretsFrom::Config) => {
                 format!("change its [[peer]] in {} ({how})", path(&home.config_file()))

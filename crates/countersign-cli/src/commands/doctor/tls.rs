@@ -1,5 +1,7 @@
 //! Our certificate and key, and how the servers of peers look from here.
 
+use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use countersign::Trust;
@@ -7,6 +9,7 @@ use countersign::client::{BaseUrl, certificate_dates, certificate_is_for, certif
 use countersign::protocol::wire::printable;
 use countersign::store::{Listing, Peer};
 use countersign_gateway::{IdentityError, TlsIdentity};
+use rustls::pki_types::CertificateDer;
 
 use super::clock;
 use super::finding::{Findings, has_command, path};
@@ -75,6 +78,9 @@ pub(super) fn own(home: &Home, config: &Config, findings: &mut Findings) {
     } else {
         findings.ok("certificate", format!("{shown} is good for {}, and its key fits", show::age(now, to)));
     }
+    if serves_tls {
+        outside(home, config, own, &shown, findings);
+    }
     for listener in config.listeners().iter().filter(|listener| listener.tls) {
         let address = listener.address.ip();
         if !address.is_unspecified() && !certificate_is_for(own, &address.to_string()) {
@@ -82,6 +88,29 @@ pub(super) fn own(home: &Home, config: &Config, findings: &mut Findings) {
                 "{shown} does not name {address}, on which `serve` listens: callers that use the address refuse it"
             );
             findings.warn("certificate", what, renew_with(home, config, &format!("IP:{address}")));
+        }
+    }
+}
+
+/// Whether callers find the names in our certificate under which they are to call.
+fn outside(
+    home: &Home,
+    config: &Config,
+    own: &CertificateDer<'_>,
+    shown: &dyn Display,
+    findings: &mut Findings,
+) {
+    if config.serve.external_urls.is_empty() {
+        return;
+    }
+    for url in home.external(config).iter().filter(|url| url.is_https()) {
+        let host = url.host().trim_matches(['[', ']']);
+        if !certificate_is_for(own, host) {
+            let what = format!(
+                "{shown} does not name {host}, under which this service is reached (external_urls): callers refuse it, unless a proxy in front has a certificate of its own for it"
+            );
+            let kind = if host.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
+            findings.warn("certificate", what, renew_with(home, config, &format!("{kind}:{host}")));
         }
     }
 }

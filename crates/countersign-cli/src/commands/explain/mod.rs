@@ -18,12 +18,15 @@ use zeroize::Zeroizing;
 use self::capture::Captured;
 use self::judge::{Context, Verdict};
 use crate::args::ExplainArgs;
+use crate::external::External;
 use crate::failure::{Context as _, Failure};
 use crate::home::{Home, Stores};
 use crate::show;
 
 /// Longer than any request that the endpoints take, with its head.
 const MAX: u64 = 64 * 1024;
+/// Longer than any content that is held until its digest is verified, unless that is configured otherwise.
+const MAX_SIGNED: u64 = 2 * 1024 * 1024;
 
 pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
     let Stores { peers: store, local } = home.stores()?;
@@ -36,7 +39,7 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
             ));
         }
         let config = home.config()?;
-        let external = config.external_urls();
+        let external = home.external(&config);
         let (service, lookup) = (&config.service, store.lookup_key());
         let here = signed::Here {
             service,
@@ -45,16 +48,17 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
             lookup,
             state: &*local,
             external: &external,
+            moment: show::moment,
         };
-        let explained = signed::explain(&here, &read(&args.file)?).map_err(Failure::new)?;
+        let explained = signed::explain(&here, &read(&args.file, MAX_SIGNED)?).map_err(Failure::new)?;
         if args.json {
             show::json(&explained.json)?;
         } else {
             show::out(&show::printable_lines(&explained.text))?;
         }
-        return told(explained.verdict);
+        return told(explained.verdict, "the request is not as the profile wants it");
     }
-    let captured = Captured::read(&read(&args.file)?);
+    let captured = Captured::read(&read(&args.file, MAX)?);
     if captured.api_key.is_none() && captured.challenge.is_none() && captured.signature.is_none() {
         return Err(Failure::new(
             "there is no API key, no challenge and no signature in this request: give the request that carries the signature, with its headers or its JSON body",
@@ -73,35 +77,38 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
     } else {
         show::out(&show::printable_lines(&report::text(&peer, &captured, &judgement)))?;
     }
-    told(judgement.verdict)
+    told(judgement.verdict, "the signature is not the right one")
 }
 
-fn told(verdict: Verdict) -> Result<(), Failure> {
+fn told(verdict: Verdict, wrong: &str) -> Result<(), Failure> {
     match verdict {
         Verdict::Right => Ok(()),
-        Verdict::Wrong => Err(Failure::new("the signature is not the right one")),
+        Verdict::Wrong => Err(Failure::new(wrong)),
         Verdict::Incomplete => {
             Err(Failure::new("something is missing, so that the signature could not be judged"))
         }
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn read(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if path != Path::new("-") {
         let file = File::open(path).context(|| path.display().to_string())?;
-        return bounded(file).context(|| path.display().to_string())?;
+        return bounded(file, max).context(|| path.display().to_string())?;
     }
     if std::io::stdin().is_terminal() {
         eprintln!("Paste the request, and end it with Ctrl-D:");
     }
-    bounded(std::io::stdin()).context(|| "standard input".to_owned())?
+    bounded(std::io::stdin(), max).context(|| "standard input".to_owned())?
 }
 
-fn bounded(source: impl Read) -> std::io::Result<Result<Zeroizing<Vec<u8>>, Failure>> {
+fn bounded(source: impl Read, max: u64) -> std::io::Result<Result<Zeroizing<Vec<u8>>, Failure>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    source.take(MAX + 1).read_to_end(&mut bytes)?;
-    Ok(if bytes.len() as u64 > MAX {
-        Err(Failure::new("the request is longer than 64 KiB: give the head and the body of one request"))
+    source.take(max + 1).read_to_end(&mut bytes)?;
+    Ok(if bytes.len() as u64 > max {
+        Err(Failure::new(format!(
+            "the request is longer than {} KiB: give the head and the body of one request",
+            max / 1024
+        )))
     } else {
         Ok(bytes)
     })

@@ -2,15 +2,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign::protocol::UnixTime;
 use countersign::protocol::cs1::explain::{base, is_of_hops, required, value};
-use countersign::protocol::cs1::request::{MAX_WINDOW, RequestParts};
+use countersign::protocol::cs1::request::{Claimed, MAX_WINDOW, RequestParts};
 use countersign::protocol::mac::MacKey;
+use countersign::protocol::refusal::Refusal;
 
+use super::super::External;
 use super::super::judge::Verdict;
 use super::super::visible::first_difference;
 use super::claim::Claim;
 use super::content;
-use super::external::External;
 use super::key::Found;
 use super::message::Message;
 use super::tried::{self, Target};
@@ -93,6 +95,9 @@ impl Context<'_> {
         if let Some(what) = content::judge(message, &covered) {
             breaks("content", what);
         }
+        if let Some(what) = self.refused(&right).filter(|_| broken.is_empty()) {
+            broken.push(Broken { rule: "form", what });
+        }
         let signed = self.lines(&covered, &target, &claim.params);
         let names = self.right_components();
         let list: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
@@ -106,6 +111,19 @@ impl Context<'_> {
         };
         let is_certain = was_signed.is_some();
         Judgement { verdict, is_right, broken, signed, expected, difference, is_certain, changed }
+    }
+
+    /// What the verifier itself says, in case that it knows better. About the time it is not asked.
+    fn refused(&self, right: &Target) -> Option<String> {
+        let key = self.found.key.as_ref()?;
+        let claimed = Claimed::read(&self.message.fields).ok()??;
+        let now = UnixTime(self.claim.created?);
+        let refusal = claimed.verify(key, &right.parts(self.message), now).err()?;
+        if matches!(refusal, Refusal::ClockSkew | Refusal::NonceRequired) {
+            return None;
+        }
+        let problem = refusal.problem();
+        Some(format!("a server answers {}: {}", problem.name(), problem.title()))
     }
 
     fn coverage(&self, breaks: &mut impl FnMut(&'static str, String)) {

@@ -3,7 +3,6 @@
 
 mod claim;
 mod content;
-mod external;
 mod judge;
 mod key;
 mod message;
@@ -13,16 +12,17 @@ mod tried;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::ServiceName;
+use countersign::protocol::UnixTime;
 use countersign::protocol::lookup::LookupKey;
 use countersign::store::{Listing, Peer, StateStore};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use self::claim::Claim;
-use self::external::External;
 use self::judge::{Context, Judgement};
 use self::key::Found;
 use self::message::Message;
+use super::External;
 use super::judge::{Verdict, is_secret_key, stored};
 use super::visible::Veil;
 
@@ -35,7 +35,9 @@ pub(super) struct Here<'a> {
     /// Where the server of this service writes its ticket keys down.
     pub(super) state: &'a dyn StateStore,
     /// Under which URLs this service is reached.
-    pub(super) external: &'a [String],
+    pub(super) external: &'a [External],
+    /// How a moment is shown.
+    pub(super) moment: fn(UnixTime) -> String,
 }
 
 /// Everything that is told of, with what must not be shown.
@@ -45,6 +47,7 @@ struct Case<'a> {
     claim: &'a Claim,
     found: &'a Found,
     external: &'a [External],
+    moment: fn(UnixTime) -> String,
     veil: Veil,
 }
 
@@ -63,12 +66,19 @@ pub(super) fn explain(here: &Here<'_>, captured: &[u8]) -> Result<Explained, Str
     let message = Message::read(captured).map_err(str::to_owned)?;
     let claim = Claim::read(&message.fields).ok_or_else(|| report::none(here.peer))?;
     let found = key::find(&claim, here.peer, here.service, here.state);
-    let external: Vec<External> = here.external.iter().filter_map(|url| External::read(url)).collect();
-    let context = Context { message: &message, claim: &claim, found: &found, external: &external };
+    let external = here.external;
+    let context = Context { message: &message, claim: &claim, found: &found, external };
     let judgement: Judgement = context.judge();
     let veil = veil(here, &message, &claim);
-    let case =
-        Case { peer: here.peer, message: &message, claim: &claim, found: &found, external: &external, veil };
+    let case = Case {
+        peer: here.peer,
+        message: &message,
+        claim: &claim,
+        found: &found,
+        external,
+        moment: here.moment,
+        veil,
+    };
     Ok(Explained {
         verdict: judgement.verdict,
         text: report::text(&case, &judgement),

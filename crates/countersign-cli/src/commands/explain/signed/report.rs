@@ -5,11 +5,11 @@ use countersign::protocol::wire::printable;
 use countersign::store::Peer;
 use serde_json::{Value, json};
 
+use super::super::External;
 use super::super::judge::{Signer, Verdict};
 use super::super::visible::{Veil, line, pair};
+use super::Case;
 use super::judge::{Judgement, Line};
-use super::{Case, external::External};
-use crate::show;
 
 pub(super) fn text(case: &Case<'_>, judgement: &Judgement) -> String {
     let Case { peer, claim, found, veil, .. } = case;
@@ -24,10 +24,9 @@ pub(super) fn text(case: &Case<'_>, judgement: &Judgement) -> String {
         ));
     }
     if let (Some(created), Some(expires)) = (claim.created, claim.expires) {
-        let moment = |at: u64| show::moment(UnixTime(at));
         text.push_str(&format!(
             "time        dated {} UTC, good for {} s\n",
-            moment(created),
+            (case.moment)(UnixTime(created)),
             expires.saturating_sub(created)
         ));
     }
@@ -101,20 +100,28 @@ fn veiled(veil: &Veil, text: &str) -> String {
     veil.visible(text.as_bytes()).text
 }
 
-/// One line below the other; what is the same in both once.
+/// What is the same in both once, else one below the other. What is missing stands before the last line, which names all.
 fn bases(veil: &Veil, judgement: &Judgement) -> String {
     let (signed, expected) = (&judgement.signed, &judgement.expected);
+    let (Some((last, signed)), Some((right, expected))) = (signed.split_last(), expected.split_last()) else {
+        return String::new();
+    };
+    let both = |one: &Line, other: &Line| match (shown(one), shown(other)) {
+        (one, other) if one == other => line("both", &one, veil),
+        (one, other) => pair(("signed", &one), ("to be signed", &other), veil),
+    };
     let mut text = String::new();
-    for at in 0..signed.len().max(expected.len()) {
-        match (signed.get(at).map(shown), expected.get(at).map(shown)) {
-            (Some(one), Some(other)) if one == other => text.push_str(&line("both", &one, veil)),
-            (one, other) => {
-                let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
-                text.push_str(&pair(("signed", &one), ("to be signed", &other), veil));
-            }
-        }
+    for (at, one) in signed.iter().enumerate() {
+        let is_first = signed.iter().position(|known| known.name == one.name) == Some(at);
+        text.push_str(&match expected.iter().find(|other| is_first && other.name == one.name) {
+            Some(other) => both(one, other),
+            None => line("signed only", &shown(one), veil),
+        });
     }
-    text
+    for other in expected.iter().filter(|other| signed.iter().all(|one| one.name != other.name)) {
+        text.push_str(&line("missing", &shown(other), veil));
+    }
+    text + &both(last, right)
 }
 
 fn mac_text(case: &Case<'_>, judgement: &Judgement) -> String {

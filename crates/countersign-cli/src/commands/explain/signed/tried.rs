@@ -2,8 +2,8 @@
 
 use countersign::protocol::cs1::request::RequestParts;
 
+use super::super::External;
 use super::super::judge::Signer;
-use super::external::External;
 use super::message::Message;
 
 /// The parts of a request that proxies rewrite.
@@ -60,9 +60,10 @@ pub(super) fn right(
         let authority = came.authority.strip_suffix(":443").unwrap_or(&came.authority).to_owned();
         return (Target { authority, ..came }, None);
     }
-    if let Some(found) = external.iter().find(|external| external.is(&came.authority)) {
+    let found = external.iter().find_map(|one| Some((one, one.signed_for(&came.authority)?)));
+    if let Some((found, authority)) = found {
         let path = format!("{}{}", found.prefix, came.path);
-        return (Target { authority: found.authority.clone(), path, ..came }, None);
+        return (Target { authority, path, ..came }, None);
     }
     let known: Vec<&str> = external.iter().map(|external| external.authority.as_str()).collect();
     let told = match &message.host {
