@@ -10,16 +10,13 @@
 mod client_support;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use client_support::signed::{Script, Signing, refusal};
+use client_support::signed::{Script, Signing};
 use client_support::{Fake, Said, get, post, read};
 use countersign::audit::{MemorySink, Outcome};
 use countersign::client::{Client, ClientError, Narration, Unproved};
 use countersign::protocol::cs1::Coverage;
-use countersign::protocol::refusal::Refusal;
-use countersign::protocol::token::TokenError;
 use countersign::protocol::wire::reply::ReplyError;
 use http::header::{ETAG, SERVER};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -30,10 +27,6 @@ async fn started(script: Script) -> (Signing, Client) {
     let orders = Signing::start(script).await;
     let client = Client::new(&orders.peer()).unwrap();
     (orders, client)
-}
-
-fn with_key(uri: &str) -> Request<Bytes> {
-    Request::post(uri).header("idempotency-key", "one").body(Bytes::from_static(b"data")).unwrap()
 }
 
 fn why(error: &ClientError) -> Unproved {
@@ -251,107 +244,6 @@ async fn a_relays_answer_for_another_pair_is_none() {
     let error = Client::new(&peer).unwrap().send(get("/")).await.unwrap_err();
     assert!(matches!(error, ClientError::Handshake { .. }), "{error}");
     assert_eq!((other.handshakes(), other.requests()), (0, 0));
-}
-
-#[tokio::test]
-async fn cs_35_after_a_lost_session_a_safe_request_is_repeated_with_a_new_one() {
-    let (orders, client) = started(Script::default()).await;
-    assert!(client.send(get("/")).await.is_ok());
-    orders.forget();
-    let requests: Vec<_> = (0..6)
-        .map(|_| {
-            let client = client.clone();
-            tokio::spawn(async move { read(client.send(get("/")).await.unwrap()).await })
-        })
-        .collect();
-    for request in requests {
-        assert_eq!(request.await.unwrap(), "GET ");
-    }
-    assert_eq!((orders.handshakes(), orders.accepted()), (2, 7));
-}
-
-#[tokio::test]
-async fn cs_35_after_a_lost_session_an_unsafe_request_ends_as_unknown_and_the_next_one_passes() {
-    let (orders, client) = started(Script::default()).await;
-    assert!(client.send(get("/")).await.is_ok());
-    orders.forget();
-    let error = client.send(post("/x", "data")).await.unwrap_err();
-    assert_eq!(why(&error), Unproved::Unsigned);
-    assert!(error.to_string().contains("`session-invalid`"), "{error}");
-    assert_eq!((orders.handshakes(), orders.requests()), (1, 2));
-    assert!(client.send(post("/x", "data")).await.is_ok());
-    assert_eq!(orders.handshakes(), 2);
-}
-
-#[tokio::test]
-async fn cs_35_an_idempotency_key_lets_an_unsafe_request_be_repeated_and_an_override_unmakes_a_safe_one() {
-    let (orders, client) = started(Script::default()).await;
-    assert!(client.send(get("/")).await.is_ok());
-    orders.forget();
-    assert_eq!(read(client.send(with_key("/x")).await.unwrap()).await, "POST data");
-    assert_eq!(orders.handshakes(), 2);
-    orders.forget();
-    let request = Request::get("/").header("x-http-method-override", "DELETE").body(Bytes::new()).unwrap();
-    assert_eq!(why(&client.send(request).await.unwrap_err()), Unproved::Unsigned);
-    assert_eq!(orders.handshakes(), 2);
-}
-
-#[tokio::test]
-async fn cs_35_a_server_that_always_says_401_gets_one_handshake_more_and_one_request() {
-    for refused in [
-        Refusal::Ticket(TokenError::Key),
-        Refusal::ClockSkew,
-        Refusal::WrongSignature,
-        Refusal::RequestReplayed,
-    ] {
-        let instead = move |_: &client_support::Seen, _: usize| Some(refusal(refused));
-        let (orders, client) = started(Script { instead: Box::new(instead), ..Script::default() }).await;
-        let error = client.send(get("/")).await.unwrap_err();
-        assert_eq!(why(&error), Unproved::Unsigned);
-        let again = matches!(refused, Refusal::Ticket(_) | Refusal::ClockSkew);
-        let expected = if again { (2, 2) } else { (1, 1) };
-        assert_eq!((orders.handshakes(), orders.requests()), expected, "{refused}");
-    }
-}
-
-#[tokio::test]
-async fn cs_43_after_a_crash_a_safe_request_is_signed_with_the_servers_nonce_and_an_unsafe_one_is_not() {
-    let (orders, client) = started(Script { crash_after: Some(0), ..Script::default() }).await;
-    assert!(client.send(get("/")).await.is_ok());
-    assert_eq!((orders.requests(), orders.accepted()), (2, 1));
-    assert!(client.send(with_key("/")).await.is_ok());
-    assert_eq!((orders.requests(), orders.accepted()), (4, 2));
-    let error = client.send(post("/", "data")).await.unwrap_err();
-    assert!(error.to_string().contains("`nonce-required`"), "{error}");
-    assert_eq!((orders.requests(), orders.accepted(), orders.handshakes()), (5, 2, 1));
-}
-
-#[tokio::test]
-async fn concurrent_first_requests_share_one_handshake() {
-    let (orders, client) = started(Script::default()).await;
-    let requests: Vec<_> = (0..8)
-        .map(|_| {
-            let client = client.clone();
-            tokio::spawn(async move { client.send(post("/x", "data")).await.unwrap().status() })
-        })
-        .collect();
-    for request in requests {
-        assert_eq!(request.await.unwrap(), StatusCode::OK);
-    }
-    assert_eq!((orders.handshakes(), orders.accepted()), (1, 8));
-}
-
-#[tokio::test]
-async fn a_ticket_is_renewed_before_it_expires_and_no_request_fails() {
-    let (orders, client) = started(Script { seconds: 3, ..Script::default() }).await;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while orders.handshakes() < 3 {
-        assert!(Instant::now() < deadline, "{}", orders.handshakes());
-        // Unsafe ones: they are not repeated.
-        client.send(post("/x", "data")).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(orders.requests(), orders.accepted());
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use client_support::signed::{Piece, Pieces, Script, Signing};
 use client_support::{Keys, Orders, get, post, read};
+use countersign::audit::MemorySink;
 use countersign::client::{BodyError, Client, ClientError, Standing};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
@@ -89,11 +90,14 @@ async fn cs_38_a_stream_that_is_cut_off_or_changed_ends_with_an_error() {
         },
     ];
     for (number, change) in changes.into_iter().enumerate() {
-        let (_orders, client) = streaming(change).await;
+        let (orders, _) = streaming(change).await;
+        let sink = Arc::new(MemorySink::default());
+        let client = Client::builder().audit(sink.clone()).build(&orders.peer()).unwrap();
         let response = client.send(get("/")).await.unwrap();
         assert!(!response.body().is_verified());
         let error = response.into_body().whole(1000).await.unwrap_err();
         assert!(matches!(error, BodyError::NotAsSigned | BodyError::CutOff(_)), "{number}: {error}");
+        assert_eq!(sink.records().pop().unwrap().reason, "response-unproved");
     }
 }
 

@@ -1,5 +1,7 @@
 //! What becomes of an attempt: its record on the caller's trail, and what the caller is told.
 
+use std::sync::Arc;
+
 use countersign_audit::{Direction, Outcome, Record};
 use countersign_protocol::mac::encode_hex;
 use countersign_protocol::wire::reply::ReplyError;
@@ -35,7 +37,7 @@ impl Inner {
         plan: &Plan,
         detail: String,
     ) -> Result<(), ClientError> {
-        self.write("response", known, plan, (Outcome::Refused, "response-unproved", Some(detail))).await
+        self.write("response", known, plan, (Outcome::Refused, UNPROVED, Some(detail))).await
     }
 
     async fn write(
@@ -46,15 +48,30 @@ impl Inner {
         (outcome, reason, detail): (Outcome, &'static str, Option<String>),
     ) -> Result<(), ClientError> {
         let Some(audit) = &self.audit else { return Ok(()) };
-        let record = Record {
-            service: Some(plan.id.peer.to_string()),
-            credential: Some(plan.id.to_string()),
-            profile: Some(known.profile),
-            detail,
-            request_id: encode_hex(&random::<16>()),
-            ..Record::new(Direction::Outbound, step, outcome, reason)
-        };
-        Ok(audit.submit(record).await?)
+        Ok(audit.submit(Record { detail, ..record(step, known, plan, outcome, reason) }).await?)
+    }
+
+    /// What writes down that a stream did not end as it was signed. Nobody waits for it: its reader is told either way.
+    pub(super) fn reporter(&self, known: &Known, plan: &Plan) -> Option<Report> {
+        let audit = Arc::clone(self.audit.as_ref()?);
+        let record = record("response", known, plan, Outcome::Refused, UNPROVED);
+        Some(Box::new(move |detail| drop(audit.submit(Record { detail: Some(detail), ..record }))))
+    }
+}
+
+/// Writes what went wrong with a response whose head was handed on already.
+pub(super) type Report = Box<dyn FnOnce(String) + Send + Sync>;
+
+/// The reason for an answer that is not proved to be the peer's.
+const UNPROVED: &str = "response-unproved";
+
+fn record(step: &str, known: &Known, plan: &Plan, outcome: Outcome, reason: &str) -> Record {
+    Record {
+        service: Some(plan.id.peer.to_string()),
+        credential: Some(plan.id.to_string()),
+        profile: Some(known.profile),
+        request_id: encode_hex(&random::<16>()),
+        ..Record::new(Direction::Outbound, step, outcome, reason)
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct Script {
     pub(crate) change: Box<Change>,
     /// Answers are streams, of which this becomes.
     pub(crate) stream: Option<fn(&mut VecDeque<Piece>)>,
+    /// After so many handshakes its endpoints break off every connection.
+    pub(crate) handshakes: usize,
     /// From this request on (the first is 0), it is as after a crash: it wants a nonce of its own.
     pub(crate) crash_after: Option<usize>,
 }
@@ -96,6 +98,7 @@ impl Default for Script {
             }),
             change: Box::new(|_| ()),
             stream: None,
+            handshakes: usize::MAX,
             crash_after: None,
         }
     }
@@ -248,6 +251,11 @@ impl State {
         let seen = Seen { method: parts.method, path, headers, body: body.to_bytes() };
         self.seen.lock().unwrap().push(seen.clone());
         match seen.path.as_str() {
+            "/authenticate" if self.handshakes.load(Ordering::SeqCst) >= self.script.handshakes => {
+                // Its head is never sent.
+                let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+                Response::new(Body::new(Pieces(VecDeque::from([Err(broken)]))))
+            }
             "/authenticate" => {
                 let hello = wire::read_hello(&seen.body).unwrap();
                 let challenge = self.issuer.issue(&hello, now(), random()).unwrap();

@@ -53,7 +53,7 @@ pub(crate) fn run(home: &Home, args: &CallArgs) -> Result<(), Failure> {
         let step = Duration::from_secs(args.timeout);
         let late = |_| Failure::new(format!("the response stood still for {} seconds", args.timeout));
         while let Some(frame) = tokio::time::timeout(step, body.frame()).await.map_err(late)? {
-            let frame = frame.context(|| "the response was cut off".to_owned())?;
+            let frame = frame?;
             if let Some(piece) = frame.data_ref()
                 && !write(piece)?
             {

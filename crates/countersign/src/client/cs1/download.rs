@@ -11,6 +11,7 @@ use http_body::Frame;
 use hyper::body::Incoming;
 
 use crate::client::BodyError;
+use crate::client::trail::Report;
 use crate::client::way::Spoil;
 
 pub(in crate::client) struct Download {
@@ -19,13 +20,19 @@ pub(in crate::client) struct Download {
     check: Option<ContentCheck>,
     is_proved: bool,
     spoil: Spoil,
+    report: Option<Report>,
 }
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl Download {
-    pub(super) const fn new(incoming: Incoming, check: ContentCheck, spoil: Spoil) -> Self {
-        Self { incoming, check: Some(check), is_proved: false, spoil }
+    pub(super) const fn new(
+        incoming: Incoming,
+        check: ContentCheck,
+        spoil: Spoil,
+        report: Option<Report>,
+    ) -> Self {
+        Self { incoming, check: Some(check), is_proved: false, spoil, report }
     }
 
     /// Whether its end has come, and was right.
@@ -33,12 +40,19 @@ impl Download {
         self.is_proved
     }
 
+    fn fail(&mut self, error: BodyError) -> Polled {
+        if let Some(report) = self.report.take() {
+            report(error.to_string());
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
     /// The last frame, or the error in its place.
     fn end(&mut self, trailers: Option<HeaderMap>) -> Polled {
         let Some(check) = self.check.take() else { return Poll::Ready(None) };
         if check.finish_with(trailers.as_ref()).is_err() {
             self.spoil.spoil();
-            return Poll::Ready(Some(Err(BodyError::NotAsSigned)));
+            return self.fail(BodyError::NotAsSigned);
         }
         self.is_proved = true;
         let others = trailers.map(|mut trailers| {
@@ -61,7 +75,7 @@ impl http_body::Body for Download {
             None => return this.end(None),
             Some(Err(error)) => {
                 this.check = None;
-                return Poll::Ready(Some(Err(BodyError::CutOff(error))));
+                return this.fail(BodyError::CutOff(error));
             }
             Some(Ok(frame)) => frame,
         };

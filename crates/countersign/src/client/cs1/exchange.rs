@@ -114,7 +114,8 @@ impl Client {
             match sent {
                 Ok((response, spoil)) => {
                     let holding = Holding { limit: inner.hold, patience: inner.timeout };
-                    return Ok(take(response, &signed, spoil, holding).await);
+                    let report = inner.reporter(&session.known, &session.plan);
+                    return Ok(take(response, &signed, spoil, holding, report).await);
                 }
                 Err(Unsent::Failed(error)) => return Err(error),
                 Err(Unsent::Stale(request)) => {

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use super::download::Download;
 use super::hint::Hint;
 use super::request::Signed;
+use crate::client::trail::Report;
 use crate::client::way::Spoil;
 use crate::client::{Body, Unproved};
 
@@ -42,12 +43,13 @@ pub(super) struct Holding {
     pub(super) patience: Duration,
 }
 
-/// Takes the answer to `signed`.
+/// Takes the answer to `signed`. `report` is for a stream that turns out to be wrong later.
 pub(super) async fn take(
     response: Response<Incoming>,
     signed: &Signed,
     spoil: Spoil,
     holding: Holding,
+    report: Option<Report>,
 ) -> Taken {
     let (mut parts, incoming) = response.into_parts();
     let status = parts.status.as_u16();
@@ -66,7 +68,7 @@ pub(super) async fn take(
         }
     };
     let body = if let ContentRule::Stream(_) = kept.content {
-        Body::stream(Download::new(incoming, kept.content.check(), spoil))
+        Body::stream(Download::new(incoming, kept.content.check(), spoil, report))
     } else {
         match hold(incoming, &kept.content, holding).await {
             Ok(content) => Body::held(content),
