@@ -178,7 +178,7 @@ def request_vector(note, fixed, method, authority, path, query, fields, content,
 def response_vector(note, fixed, request, status, fields, content, direct=None):
     """`request` is a vector of a request."""
     key, created = direct["rsp"] if direct else fixed("s2c", 32), 1800000001
-    tag = "countersign-direct" if direct else "countersign"
+    named = f';keyid="{direct["client"]}:{direct["server"]}";tag="countersign-direct"' if direct else ';tag="countersign"'
     if content and not is_stream(fields):
         fields = fields + [("content-digest", sha256_digest(content))]
     lines = [('"@status"', f"{status:03}")]
@@ -190,7 +190,7 @@ def response_vector(note, fixed, request, status, fields, content, direct=None):
                      else (f'"{name}"', field_value(fields, name)))
     return {"note": note, "key_hex": key.hex(), "request": request, "status": status,
             "fields": [{"name": name, "value": value} for name, value in fields], "content_hex": content.hex(),
-            "created": created, **signed(key, lines, f';created={created};tag="{tag}"')}
+            "created": created, **signed(key, lines, f";created={created}{named}")}
 
 
 def is_stream(fields):

@@ -7,6 +7,7 @@
 
 mod bao;
 mod fuzz;
+mod interop;
 mod mutants;
 
 use std::path::Path;
@@ -47,13 +48,14 @@ fn main() -> ExitCode {
 fn test(arguments: &[String]) -> Result<(), String> {
     install_missing()?;
     let bao = bao::program()?;
+    let interop = interop::installed()?;
     println!("xtask: running all tests, those with other programs included");
     let mut tests = Command::new(env!("CARGO"));
     tests.args(["test", "--workspace", "--all-features"]).args(arguments);
     if let Some(bao) = bao {
         tests.env("COUNTERSIGN_TEST_BAO", bao);
     }
-    run(tests.env("COUNTERSIGN_TEST_EXTERNAL", "1"))
+    run(tests.envs(interop).env("COUNTERSIGN_TEST_EXTERNAL", "1"))
 }
 
 fn missing() -> Vec<(&'static str, &'static str)> {

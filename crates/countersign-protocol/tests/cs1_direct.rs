@@ -6,6 +6,8 @@ mod support;
 
 use std::collections::HashSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::accept::{ACCEPT_SIGNATURE, ask, asked};
 use countersign_protocol::cs1::nonce::{NonceIssuer, ServerNonce};
@@ -98,7 +100,8 @@ fn a_pair_signs_both_ways_without_a_handshake() {
 
     let mut answer = headers(&[("etag", "\"1\"")]);
     let made = response::sign(&to_client, &answer_parts(&asked, &answer), NOW).unwrap();
-    assert!(made.signature_input.to_str().unwrap().ends_with(";tag=\"countersign-direct\""));
+    let input = made.signature_input.to_str().unwrap();
+    assert!(input.ends_with(&format!(";keyid=\"{CLIENT}:{SERVER}\";tag=\"countersign-direct\"")), "{input}");
     answer.insert("signature-input", made.signature_input);
     answer.insert("signature", made.signature);
     response::verify(&to_client, &answer_parts(&asked, &answer)).unwrap();
@@ -175,6 +178,45 @@ fn a_response_of_the_other_kind_is_none() {
         changed.insert("signature-input", HeaderValue::try_from(input).unwrap());
         let refused = response::verify(&answer_key(), &answer_parts(asked, &changed)).unwrap_err();
         assert_eq!(refused, Refusal::SignatureForm);
+    }
+}
+
+/// CS-55: a right MAC does not help where the key is not named, or another one, or where there should be no name.
+#[test]
+fn a_response_names_the_pair_without_a_handshake_and_nothing_in_a_session() {
+    let (of_session, _) = signed(&[]);
+    let (of_pair, _) = signed_as(&signing(&key(), DIRECT), &[]);
+    for (asked, name) in [(&of_session, TICKET), (&of_pair, DIRECT)] {
+        let seen = |keyid: &str| {
+            let (target, list) = (parts(asked), answered(asked, &[]).0["signature-input"].clone());
+            let list = list.to_str().unwrap().split_once(");").unwrap().0[3..].to_owned();
+            let params = format!("{list});created=1800000000{keyid};tag=\"{}\"", name.tag());
+            let of_request = |name: &str| asked[name].to_str().unwrap()[3..].to_owned();
+            let base = format!(
+                "\"@status\": 200\n\"@method\";req: {}\n\"@authority\";req: {}\n\"@path\";req: {}\n\"@query\";req: ?{}\n\
+                 \"signature-input\";req;key=\"cs\": {}\n\"signature\";req;key=\"cs\": {}\n\"@signature-params\": {params}",
+                target.method,
+                target.authority,
+                target.path,
+                target.query.unwrap(),
+                of_request("signature-input"),
+                of_request("signature")
+            );
+            let mac = STANDARD.encode(answer_key().mac(&[base.as_bytes()]).as_bytes());
+            let fields = headers(&[
+                ("signature-input", &format!("cs={params}")),
+                ("signature", &format!("cs=:{mac}:")),
+            ]);
+            response::verify(&answer_key(), &answer_parts(asked, &fields)).map(|_| ())
+        };
+        let (ours, reversed) =
+            (format!(";keyid=\"{CLIENT}:{SERVER}\""), format!(";keyid=\"{SERVER}:{CLIENT}\""));
+        let ticket = format!(";keyid=\"{TICKET}\"");
+        for keyid in ["", &ours, &reversed, &ticket, ";keyid=\"\""] {
+            let right = if name == DIRECT { keyid == ours } else { keyid.is_empty() };
+            let expected = if right { Ok(()) } else { Err(Refusal::SignatureForm) };
+            assert_eq!(seen(keyid), expected, "{name} {keyid}");
+        }
     }
 }
 

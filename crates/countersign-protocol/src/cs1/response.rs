@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq as _;
 use super::content::{self, Announced, ContentRule};
 use super::coverage::{Coverage, Kept, Of};
 use super::fields::{self, OF_RESPONSES, Sink, parameters};
+use super::name::KeyName;
 use super::request::{DERIVED, Instructions, RequestParts, instructions, is_field_name};
 use super::scan::{self, MAX_COMPONENTS, Scanned};
 use crate::UnixTime;
@@ -36,13 +37,13 @@ impl ResponseParts<'_> {
         out.put(&[digit(100), digit(10), digit(1)]);
     }
 
-    /// `tag` of the request, and so of what answers it. `None` if the request could not be signed, or its signature fields are
-    /// not in the one form that the profile has: only then is what stands in them what RFC 9421, section 2.1.2, puts into the
-    /// base.
-    fn tag(&self) -> Option<&'static str> {
+    /// The key that the request names, and so what answers it. `None` if the request could not be signed, or its signature
+    /// fields are not in the one form that the profile has: only then is what stands in them what RFC 9421, section 2.1.2, puts
+    /// into the base.
+    fn key_name(&self) -> Option<KeyName<'_>> {
         let scanned = scan::scan(self.request.fields).ok().flatten()?;
         let is_signed = self.request.is_clean() && scanned.components().all(|component| component.is_ok());
-        scanned.key_name().filter(|_| is_signed).map(|name| name.tag())
+        scanned.key_name().filter(|_| is_signed)
     }
 
     /// The value of a signature field of the request, as a member of a dictionary: what stands after `cs=`.
@@ -105,11 +106,11 @@ impl Verified<'_> {
 /// [`Refusal::SignatureForm`] also if there is no signature; [`Refusal::Uncovered`]; [`Refusal::WrongSignature`].
 pub fn verify<'a>(key: &MacKey, parts: &ResponseParts<'a>) -> Result<Verified<'a>, Refusal> {
     let scanned = scan::scan(parts.fields).ok().flatten().ok_or(Refusal::SignatureForm)?;
-    let Scanned { created: Some(_), expires: None, nonce: None, keyid: None, tag: Some(tag), .. } = scanned
-    else {
+    let Scanned { created: Some(_), expires: None, nonce: None, keyid, tag: Some(tag), .. } = scanned else {
         return Err(Refusal::SignatureForm);
     };
-    if parts.tag() != Some(tag) {
+    let name = parts.key_name().filter(|name| name.tag() == tag && keyid == keyid_of_answer(name).as_deref());
+    if name.is_none() {
         return Err(Refusal::SignatureForm);
     }
     let mut mac = key.begin();
@@ -123,6 +124,11 @@ pub fn verify<'a>(key: &MacKey, parts: &ResponseParts<'a>) -> Result<Verified<'a
     }
     let content = parts.content()?.rule(key, &scanned.signature);
     Ok(Verified { content, scanned, fields: parts.fields })
+}
+
+/// `keyid` of the response to a request with this one (CS-55).
+fn keyid_of_answer(name: &KeyName<'_>) -> Option<String> {
+    name.is_direct().then(|| name.to_string())
 }
 
 /// Writes the signature base, and gives what of [`OF_RESPONSES`] is covered.
@@ -195,7 +201,7 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
 /// [`Refusal::Uncovered`] if a field cannot be covered; [`Refusal::SignatureForm`] if the other side would have to refuse it: a
 /// digest that is none, a repeated field, too many fields; or if the response is signed already, or the request is not.
 pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<Instructions, Refusal> {
-    let tag = parts.tag().ok_or(Refusal::SignatureForm)?;
+    let name = parts.key_name().ok_or(Refusal::SignatureForm)?;
     if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) {
         return Err(Refusal::SignatureForm);
     }
@@ -236,7 +242,11 @@ pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<In
         parts.field(name, &mut mac)?;
         mac.put(b"\n");
     }
-    input.push_str(&format!(");created={};tag=\"{tag}\"", now.0));
+    input.push_str(&format!(");created={}", now.0));
+    if let Some(keyid) = keyid_of_answer(&name) {
+        input.push_str(&format!(";keyid=\"{keyid}\""));
+    }
+    input.push_str(&format!(";tag=\"{}\"", name.tag()));
     mac.put(b"\"@signature-params\": ");
     mac.put(input.get(3..).unwrap_or_default().as_bytes());
     instructions(&input, key, &mac.finish(), announced)
