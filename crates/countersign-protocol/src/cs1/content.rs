@@ -3,11 +3,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_httpsig::digest::{CONTENT_DIGEST, DigestAlgorithm, claimed_digest, digest_value};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::refusal::Refusal;
+
+/// Says how content comes that is not held (CS-38).
+const BODY: HeaderName = HeaderName::from_static("countersign-body");
 
 /// What the content has to be, as the covered fields say. Until it is checked, nothing may take effect.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,7 +61,11 @@ impl ContentCheck {
         match self.rule {
             ContentRule::Empty if self.empty => Ok(()),
             ContentRule::Empty => Err(Refusal::Uncovered("content-digest")),
-            ContentRule::Sha256(digest) if bool::from(self.hasher.finalize().ct_eq(&digest)) => Ok(()),
+            ContentRule::Sha256(digest)
+                if bool::from(self.hasher.finalize().as_slice().ct_eq(digest.as_slice())) =>
+            {
+                Ok(())
+            }
             ContentRule::Sha256(_) => Err(Refusal::DigestMismatch),
         }
     }
@@ -76,7 +83,7 @@ pub fn content_digest(content: &[u8]) -> Result<HeaderValue, Refusal> {
 /// that nobody signs what the other side has to refuse.
 pub(super) fn rule(fields: &HeaderMap) -> Result<ContentRule, Refusal> {
     // Streams (CS-38) are not built: nothing would check such content at its end.
-    if fields.contains_key("countersign-body") {
+    if fields.contains_key(BODY) {
         return Err(Refusal::SignatureForm);
     }
     let mut lines = fields.get_all(CONTENT_DIGEST).iter();
