@@ -11,6 +11,7 @@ pub(super) trait Sink {
 }
 
 impl Sink for crate::mac::MacStream {
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.update(bytes);
     }
