@@ -14,6 +14,8 @@
 
 mod authentications;
 mod cs1;
+mod handshake;
+mod message;
 mod paired;
 mod revocation;
 mod sources;

@@ -5,6 +5,7 @@
 //! | peers and their secrets | [`PeerStore`]: [`MemoryStore`], [`sqlite::SqliteStore`], [`declared::DeclaredStore`], `vault::VaultStore` | a stranger is let in, or a peer shut out |
 //! | burned challenges | [`ReplayLog`], in memory | a replay passes |
 //! | outstanding guide-2 challenges | [`Outstanding`], in memory | a replay passes, or an honest caller starts again |
+//! | opened tickets of `cs1` | [`TicketCache`], in memory | the ticket is opened once more |
 //! | rate limits | [`Limiter`], in memory | a brute force goes on, or an honest caller waits |
 //!
 //! What is in memory dies with the process, and so do the keys that the challenges were made with: nothing
@@ -33,6 +34,7 @@ mod set;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod state;
+mod tickets;
 #[cfg(feature = "vault")]
 pub mod vault;
 
@@ -49,6 +51,7 @@ pub use random::random;
 pub use replay::{ClaimError, ReplayLog};
 pub use set::PeerSet;
 pub use state::{Kept, State, StateStore};
+pub use tickets::{MessageKeys, Opened, TicketCache};
 
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{CredentialId, ServiceName};

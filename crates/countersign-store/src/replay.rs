@@ -1,9 +1,10 @@
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_protocol::UnixTime;
+
+use crate::random;
 
 /// Seconds of expiry that share a generation.
 const WIDTH: u64 = 32;
@@ -27,7 +28,8 @@ pub struct ReplayLog {
     kept: AtomicUsize,
     /// The slot of the time at which all parts have forgotten what had expired.
     swept: AtomicU64,
-    hasher: RandomState,
+    /// Odd and random: see [`ReplayLog::mix`].
+    factor: u128,
     shards: Box<[Mutex<Shard>]>,
 }
 
@@ -47,7 +49,7 @@ struct Generation {
     ids: Table,
 }
 
-/// A set of numbers with open addressing and linear probing. Nothing is ever taken out.
+/// A set of mixed numbers with open addressing and linear probing. Nothing is ever taken out.
 #[derive(Debug, Default)]
 struct Table {
     /// 0 where there is none.
@@ -76,14 +78,8 @@ impl ReplayLog {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        // A random key: whoever could choose ids could not choose where they go.
-        Self {
-            capacity,
-            kept: AtomicUsize::new(0),
-            swept: AtomicU64::new(0),
-            hasher: RandomState::new(),
-            shards,
-        }
+        let factor = u128::from_ne_bytes(random()) | 1;
+        Self { capacity, kept: AtomicUsize::new(0), swept: AtomicU64::new(0), factor, shards }
     }
 
     /// Claims `id`, atomically: of many callers exactly one gets `Ok`. It is remembered until the first `expires` that it
@@ -92,18 +88,21 @@ impl ReplayLog {
     /// # Errors
     /// [`ClaimError::Used`], [`ClaimError::Full`], [`ClaimError::Expired`].
     pub fn claim(&self, id: u128, expires: UnixTime, now: UnixTime) -> Result<(), ClaimError> {
-        let hash = self.hasher.hash_one(id);
+        let id = self.mix(id);
         let slot = expires.0 / WIDTH;
-        if self.swept.fetch_max(now.0 / WIDTH, Ordering::Relaxed) < now.0 / WIDTH {
+        let current = now.0 / WIDTH;
+        if self.swept.load(Ordering::Relaxed) < current
+            && self.swept.fetch_max(current, Ordering::Relaxed) < current
+        {
             self.sweep(now);
         }
-        let mut shard = self.shard(hash);
+        let mut shard = self.shard(id);
         self.forget(&mut shard, now);
         if slot < shard.latest.0 / WIDTH {
             return Err(ClaimError::Expired);
         }
         // In whichever generation: whoever signs one nonce twice may give it two ends.
-        if shard.generations.iter().any(|generation| generation.ids.has(id, hash)) {
+        if shard.generations.iter().any(|generation| generation.ids.has(id)) {
             return Err(ClaimError::Used);
         }
         // Counted first, so that the log never holds more than it may.
@@ -113,7 +112,7 @@ impl ReplayLog {
         if counted.is_err() {
             return Err(ClaimError::Full);
         }
-        shard.generation(slot).ids.put(id, &self.hasher);
+        shard.generation(slot).ids.put(id);
         Ok(())
     }
 
@@ -172,9 +171,14 @@ impl ReplayLog {
         self.len() == 0
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        // The upper bits; the table uses all of them together.
-        let index = usize::try_from(hash >> 58).unwrap_or(0) % SHARDS;
+    /// Another number for each id, whose upper bits say where it goes. Multiplied by a random odd factor they are a
+    /// universal hash (Dietzfelbinger and others, 1997): whoever could choose ids could not choose where they go.
+    const fn mix(&self, id: u128) -> u128 {
+        id.wrapping_mul(self.factor)
+    }
+
+    fn shard(&self, id: u128) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from(id >> 122).unwrap_or(0) % SHARDS;
         match self.shards.get(index) {
             // A claim is made of steps that cannot panic half-way.
             Some(shard) => shard.lock().unwrap_or_else(PoisonError::into_inner),
@@ -223,30 +227,31 @@ impl Table {
         self.used + self.zero as usize
     }
 
-    /// Where `hash` begins to look: the table's length need not be a power of two.
-    fn start(&self, hash: u64) -> usize {
-        let place = (u128::from(hash.rotate_left(32)) * self.places.len() as u128) >> 64;
+    /// Where one begins to look, by the bits below those that chose the shard: the table's length need not be a power of
+    /// two.
+    fn start(&self, id: u128) -> usize {
+        let place = (((id << 6) >> 64) * self.places.len() as u128) >> 64;
         usize::try_from(place).unwrap_or(0)
     }
 
     /// The place of `id`, or the empty one where it belongs. There is always one.
-    fn find(&self, id: u128, hash: u64) -> Option<usize> {
-        let start = self.start(hash);
+    fn find(&self, id: u128) -> Option<usize> {
+        let start = self.start(id);
         let (before, after) = self.places.split_at_checked(start)?;
         let here = |place: &u128| *place == id || *place == 0;
         let found = after.iter().position(here).map(|at| start + at);
         found.or_else(|| before.iter().position(here))
     }
 
-    fn has(&self, id: u128, hash: u64) -> bool {
+    fn has(&self, id: u128) -> bool {
         if id == 0 {
             return self.zero;
         }
-        self.find(id, hash).and_then(|at| self.places.get(at)).is_some_and(|place| *place == id)
+        self.find(id).and_then(|at| self.places.get(at)).is_some_and(|place| *place == id)
     }
 
     /// Puts in one that is not there.
-    fn put(&mut self, id: u128, hasher: &RandomState) {
+    fn put(&mut self, id: u128) {
         if id == 0 {
             self.zero = true;
             return;
@@ -256,15 +261,15 @@ impl Table {
             let larger = (self.places.len() + self.places.len() / 4).max(16);
             let old = std::mem::replace(&mut self.places, vec![0; larger]);
             for id in old.into_iter().filter(|id| *id != 0) {
-                self.set(id, hasher.hash_one(id));
+                self.set(id);
             }
         }
-        self.set(id, hasher.hash_one(id));
+        self.set(id);
         self.used += 1;
     }
 
-    fn set(&mut self, id: u128, hash: u64) {
-        if let Some(place) = self.find(id, hash).and_then(|at| self.places.get_mut(at)) {
+    fn set(&mut self, id: u128) {
+        if let Some(place) = self.find(id).and_then(|at| self.places.get_mut(at)) {
             *place = id;
         }
     }

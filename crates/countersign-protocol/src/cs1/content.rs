@@ -84,7 +84,7 @@ impl ContentCheck {
             Checking::Empty { so_far: true } => Ok(()),
             Checking::Empty { so_far: false } => Err(Refusal::Uncovered("content-digest")),
             Checking::Sha256 { expected, hasher } => {
-                if bool::from(hasher.finalize().ct_eq(&expected)) {
+                if bool::from(hasher.finalize().as_slice().ct_eq(expected.as_slice())) {
                     Ok(())
                 } else {
                     Err(Refusal::DigestMismatch)

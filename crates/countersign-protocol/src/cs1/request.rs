@@ -1,5 +1,6 @@
 //! Signed requests (section 5).
 
+use countersign_httpsig::{SIGNATURE, SIGNATURE_INPUT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -10,7 +11,7 @@ use super::fields::{self, OF_REQUESTS, Sink};
 use super::name::KeyName;
 use super::nonce::{ServerNonce, is_nonce};
 use super::policy::{DIRECT_WINDOW, Policy, Times};
-use super::scan::{self, MAX_COMPONENTS, Scanned};
+use super::scan::{self, MAX_COMPONENTS, Scanned, all};
 use super::stream::StreamSigner;
 use crate::UnixTime;
 use crate::mac::{MacKey, Tag, encode_hex};
@@ -63,8 +64,8 @@ impl<'a> RequestParts<'a> {
     /// backslash is a slash to some readers of URLs. An authority has one spelling (CS-28).
     pub(super) fn is_clean(&self) -> bool {
         let texts = [self.method, self.authority, self.path, self.query.unwrap_or_default()];
-        texts.iter().all(|text| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\'))
-            && !self.authority.bytes().any(|byte| byte.is_ascii_uppercase())
+        texts.iter().all(|text| all(text.as_bytes(), |byte| byte.is_ascii_graphic() & (byte != b'\\')))
+            && all(self.authority.as_bytes(), |byte| !byte.is_ascii_uppercase())
     }
 }
 
@@ -325,8 +326,8 @@ pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Inst
     use std::fmt::Write as _;
     if !parts.is_clean()
         || !signing.name.is_valid()
-        || parts.fields.contains_key("signature-input")
-        || parts.fields.contains_key("signature")
+        || parts.fields.contains_key(SIGNATURE_INPUT)
+        || parts.fields.contains_key(SIGNATURE)
     {
         return Err(Refusal::SignatureForm);
     }
@@ -337,7 +338,8 @@ pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Inst
     }
     let SigningAs { key, name, now, window, nonce } = *signing;
     let mut mac = key.begin();
-    let mut input = String::with_capacity(512);
+    // Of what is usual, nothing is copied once more.
+    let mut input = String::with_capacity(512 + name.len());
     input.push_str("cs=(");
     let line = |name: &str, input: &mut String, mac: &mut crate::mac::MacStream| {
         if !input.ends_with('(') {
@@ -365,10 +367,17 @@ pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Inst
     let random = if let Nonce::Random(bytes) = &nonce { encode_hex(bytes) } else { String::new() };
     let nonce = if let Nonce::OfServer(given) = nonce { given.as_str() } else { &random };
     let tag = name.tag();
-    let _ = write!(
-        input,
-        ");created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{name}\";tag=\"{tag}\""
-    );
+    let _ = write!(input, ");created={created};expires={expires}");
+    for piece in [";nonce=\"", nonce, "\";keyid=\""] {
+        input.push_str(piece);
+    }
+    match name {
+        KeyName::Ticket(ticket) => input.push_str(ticket),
+        KeyName::Direct { .. } => drop(write!(input, "{name}")),
+    }
+    for piece in ["\";tag=\"", tag, "\""] {
+        input.push_str(piece);
+    }
     mac.put(b"\"@signature-params\": ");
     mac.put(input.get(3..).unwrap_or_default().as_bytes());
     instructions(&input, key, &mac.finish(), announced)

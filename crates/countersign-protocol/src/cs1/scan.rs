@@ -4,7 +4,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
+use countersign_httpsig::{SIGNATURE, SIGNATURE_INPUT};
+use http::{HeaderMap, HeaderName};
 
 use super::name::KeyName;
 use crate::mac::Tag;
@@ -27,19 +28,26 @@ pub(super) struct Scanned<'a> {
     pub(super) signature: Tag,
 }
 
-/// The one line of a field. `Err` if there are several, or one that is not ASCII.
-fn single<'a>(fields: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ()> {
+/// The one line of a field. `Err` if there are several, or one that holds what no value of ours needs: what is not
+/// printable ASCII, or a backslash, so that a string is whatever stands between two quotes.
+fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
     let mut lines = fields.get_all(name).iter();
     let Some(line) = lines.next() else { return Ok(None) };
-    if lines.next().is_some() {
+    let plain = all(line.as_bytes(), |byte| matches!(byte, b' '..=b'~') & (byte != b'\\'));
+    if lines.next().is_some() || !plain {
         return Err(());
     }
-    line.to_str().map(Some).map_err(|_| ())
+    std::str::from_utf8(line.as_bytes()).map(Some).map_err(|_| ())
+}
+
+/// Whether each byte is so. Looks at all of them, which the compiler does many at a time.
+pub(super) fn all(bytes: &[u8], is_so: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |so_far, byte| so_far & is_so(*byte))
 }
 
 /// Reads both fields. `Ok(None)` if neither is there.
 pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
-    let (input, signature) = match (single(fields, "signature-input")?, single(fields, "signature")?) {
+    let (input, signature) = match (single(fields, &SIGNATURE_INPUT)?, single(fields, &SIGNATURE)?) {
         (None, None) => return Ok(None),
         (Some(input), Some(signature)) => (input, signature),
         _ => return Err(()),
@@ -60,7 +68,7 @@ pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
     let mut alg = None;
     while !rest.is_empty() {
         let parameter = rest.strip_prefix(';').ok_or(())?;
-        let (key, value) = parameter.split_once('=').ok_or(())?;
+        let (key, value) = split(parameter, b'=').ok_or(())?;
         let (slot, after) = match key {
             "created" | "expires" => {
                 let (number, after) = integer(value).ok_or(())?;
@@ -120,7 +128,7 @@ impl<'a> Scanned<'a> {
                 return Some(Err(()));
             };
             // Up to the space before the next one: no parameter of ours has one in its value.
-            let end = after.find(' ').unwrap_or(after.len());
+            let end = find(after.as_bytes(), b' ').unwrap_or(after.len());
             let (parameters, after) = after.split_at_checked(end).unwrap_or((after, ""));
             rest = after;
             Some(Ok((name, parameters)))
@@ -128,35 +136,49 @@ impl<'a> Scanned<'a> {
     }
 }
 
-/// What stands before the `)` that ends an inner list, and what after it. A `)` in a string does not end it.
-fn split_list(text: &str) -> Option<(&str, &str)> {
-    let mut quoted = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'"' => quoted = !quoted,
-            // No value of ours needs one.
-            b'\\' => return None,
-            b')' if !quoted => return Some((text.get(..at)?, text.get(at + 1..)?)),
-            _ => {}
-        }
-    }
-    None
+/// Where this byte stands first.
+fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
+    const STEP: usize = 16;
+    let without =
+        bytes.chunks_exact(STEP).take_while(|chunk| all(chunk, |byte| byte != wanted)).count() * STEP;
+    let at = bytes.get(without..)?.iter().position(|byte| *byte == wanted)?;
+    Some(without + at)
 }
 
-/// `"…"` without escapes.
+/// What stands before the first of this byte, and what after it.
+fn split(text: &str, at: u8) -> Option<(&str, &str)> {
+    let at = find(text.as_bytes(), at)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+/// What stands before the `)` that ends an inner list, and what after it. A `)` in a string does not end it.
+fn split_list(text: &str) -> Option<(&str, &str)> {
+    let (mut quotes, mut end) = (0, 0);
+    loop {
+        let piece = text.as_bytes().get(end..)?;
+        let length = find(piece, b')')?;
+        quotes += piece.iter().take(length).filter(|byte| **byte == b'"').count();
+        end += length;
+        if quotes % 2 == 0 {
+            return Some((text.get(..end)?, text.get(end + 1..)?));
+        }
+        end += 1;
+    }
+}
+
+/// `"…"`
 fn string(text: &str) -> Option<(&str, &str)> {
-    let (inside, after) = text.strip_prefix('"')?.split_once('"')?;
-    inside.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\').then_some((inside, after))
+    split(text.strip_prefix('"')?, b'"')
 }
 
 /// Up to 15 digits, without a leading zero.
 fn integer(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, after) = text.split_at_checked(end)?;
     if digits.is_empty() || digits.len() > 15 || (digits.starts_with('0') && digits.len() > 1) {
         return None;
     }
-    Some((digits.parse().ok()?, after))
+    Some((digits.bytes().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')), after))
 }
 
 /// `cs=:base64 of 32 bytes:`

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::MAX_TICKET_LIFETIME;
 use super::keys::SessionKeys;
+use super::scan::all;
 use super::transcript::{Binding, Exporter};
 use crate::aead::NONCE_LEN;
 use crate::identity::{CredentialId, ServiceName};
@@ -22,7 +23,7 @@ pub const PREFIX: &str = "cst.";
 pub fn is_ticket(text: &str) -> bool {
     text.strip_prefix(PREFIX).is_some_and(|bare| {
         (48..=1020).contains(&bare.len())
-            && bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && all(bare.as_bytes(), |byte| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'_'))
     })
 }
 

@@ -82,33 +82,36 @@ pub(super) fn judge(
     let claimed = Claimed::read(&parts.headers)?.ok_or(Refusal::SignatureForm)?;
     let (snapshot, now) = (inner.peers()?, inner.clock.now());
     let policy = Policy::at(now).with_nonces(&inner.cs1.nonces);
-    let (who, keys, unclaimed, signed) = match claimed.key_name() {
+    let signed;
+    let (who, answer, session, unclaimed) = match claimed.key_name() {
         KeyName::Ticket(ticket) => {
-            let (claims, lost) = inner.cs1.tickets.open_ticket(ticket, now)?;
+            let (opened, lost) = inner.cs1.tickets.open_ticket(ticket, now)?;
+            let claims = opened.claims();
             attempt.with_claimed(&claims.credential);
             let who = snapshot.live(&claims.uid, now).ok_or(Refusal::TokenOrphaned)?;
             let exporter = parts.extensions.get::<TlsExporter>().map(|exporter| &exporter.0);
-            let keys = claims.keys_on(exporter)?;
-            let signed = target(inner, authenticator, parts)?;
+            let keys = opened.keys_on(exporter)?;
+            signed = target(inner, authenticator, parts)?;
             let request = RequestParts { fields: &parts.headers, ..signed.parts() };
             let policy = lost.map_or(policy, |start| policy.after_crash(start));
-            let key = MacKey::new(keys.client_to_server.as_slice());
-            (Arc::clone(who), keys, claimed.verify(&key, &request, policy)?, signed)
+            let unclaimed = claimed.verify(&keys.request, &request, policy)?;
+            (Arc::clone(who), keys.response.clone(), claims.keys.id, unclaimed)
         }
         KeyName::Direct { client, server } => {
-            let signed = target(inner, authenticator, parts)?;
+            signed = target(inner, authenticator, parts)?;
             let request = RequestParts { fields: &parts.headers, ..signed.parts() };
             let policy = inner.cs1.tickets.lost().map_or(policy, |start| policy.after_crash(start));
             let pair = Pair { client, server };
             let (credential, unclaimed) =
                 direct::verify(inner, attempt, &snapshot, pair, &claimed, &request, policy)?;
-            let keys = credential.direct().cloned().ok_or(Refusal::DirectOff)?;
-            (Arc::clone(&credential.who), keys, unclaimed, signed)
+            let keys = credential.direct().ok_or(Refusal::DirectOff)?;
+            let answer = MacKey::new(keys.server_to_client.as_slice());
+            (Arc::clone(&credential.who), answer, keys.id, unclaimed)
         }
     };
     attempt.with_credential(&who);
     let verified = unclaimed
-        .claim(&keys.id, |id, until| burn(&inner.replays, id, until, now, Refusal::RequestReplayed))?;
+        .claim(&session, |id, until| burn(&inner.replays, id, until, now, Refusal::RequestReplayed))?;
     let Kept { content, coverage, .. } = verified.keep();
     let mut signed = signed;
     for name in [SIGNATURE_INPUT, SIGNATURE] {
@@ -116,7 +119,6 @@ pub(super) fn judge(
             signed.fields.insert(name, value.clone());
         }
     }
-    let answer = MacKey::new(keys.server_to_client.as_slice());
     Ok(Head { who, answer, signed, content, coverage })
 }
 

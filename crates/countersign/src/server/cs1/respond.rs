@@ -12,7 +12,7 @@ use countersign_protocol::problem::Problem;
 use countersign_protocol::refusal::Refusal;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::response::Parts;
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty, Full};
 
@@ -38,6 +38,8 @@ pub(super) struct Signer<'a> {
     pub(super) request_id: &'a str,
     /// Whether the other side takes trailers.
     pub(super) trailers: bool,
+    /// Whether trailers travel without being named before.
+    pub(super) is_http2: bool,
 }
 
 /// What the handler's body came to.
@@ -137,6 +139,7 @@ impl Signer<'_> {
         // Trailers need the chunked coding in HTTP/1.1 (RFC 9112, section 7.1).
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.insert(COUNTERSIGN_BODY, HeaderValue::from_static(STREAM));
+        let named = (!self.is_http2).then(|| named(&parts.headers));
         parts.headers.append(TRAILER, HeaderValue::from_name(COUNTERSIGN_BODY_MAC));
         match self.instructions(&parts) {
             Ok(mut instructions) => {
@@ -144,7 +147,7 @@ impl Signer<'_> {
                     return self.unsignable(&Refusal::SignatureForm);
                 };
                 put(&mut parts, instructions);
-                Response::from_parts(parts, Outgoing::new(before, body, *signer).boxed_unsync())
+                Response::from_parts(parts, Outgoing::new(before, body, *signer, named).boxed_unsync())
             }
             Err(refusal) => self.unsignable(&refusal),
         }
@@ -168,13 +171,17 @@ impl Signer<'_> {
 
     fn problem(&self, problem: Problem) -> Response<ResponseBody> {
         let (mut parts, body) = problem_response(problem, self.request_id, None).into_parts();
-        // Never fails: a problem of ours has neither.
         let content = problem.body(self.request_id, None);
-        match self.sign_held(&mut parts, &content) {
-            Ok(()) => Response::from_parts(parts, body.map_err(|never| match never {}).boxed_unsync()),
-            Err(_) => Response::from_parts(parts, body.map_err(|never| match never {}).boxed_unsync()),
-        }
+        let signed = self.sign_held(&mut parts, &content);
+        debug_assert!(signed.is_ok(), "a problem of ours can be signed");
+        Response::from_parts(parts, body.map_err(|never| match never {}).boxed_unsync())
     }
+}
+
+/// The trailers that `Trailer` announces (RFC 9110, section 6.6.2).
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(TRAILER).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
 fn put(parts: &mut Parts, instructions: Instructions) {

@@ -52,7 +52,8 @@ where
         Err(refusal) => return Ok(reject(&authenticator, &mut attempt, refusal, &parts).await),
     };
     let request_id = std::mem::take(&mut attempt.request_id);
-    let trailers = parts.version == Version::HTTP_2 || takes_trailers(&parts);
+    let is_http2 = parts.version == Version::HTTP_2;
+    let trailers = is_http2 || takes_trailers(&parts);
     prepare(&mut parts, &head.who.id, head.coverage);
     parts.extensions.insert(SourceAddr(source));
     if failed.is_some() {
@@ -78,6 +79,7 @@ where
         signed: &head.signed,
         request_id: &request_id,
         trailers,
+        is_http2,
     };
     Ok(signer.sign(response).await)
 }

@@ -12,7 +12,7 @@ use countersign_protocol::cs1::content::{ContentCheck, ContentRule};
 use countersign_protocol::cs1::stream::{COUNTERSIGN_BODY_MAC, StreamSigner};
 use countersign_protocol::identity::{CredentialId, Profile};
 use countersign_protocol::refusal::Refusal;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::server::authenticator::Authenticator;
@@ -144,16 +144,31 @@ pub(super) struct Outgoing {
     before: std::vec::IntoIter<Bytes>,
     body: ResponseBody,
     signer: Option<StreamSigner>,
+    /// The handler's own trailers that are sent; `None` for all.
+    named: Option<Vec<HeaderName>>,
 }
 
 impl Outgoing {
-    pub(super) fn new(before: Vec<Bytes>, body: ResponseBody, signer: StreamSigner) -> Self {
-        Self { before: before.into_iter(), body, signer: Some(signer) }
+    /// In HTTP/1.1 only those trailers travel that the response's `Trailer` has `named`: what is under the MAC and does not
+    /// arrive would make the response a forgery.
+    pub(super) fn new(
+        before: Vec<Bytes>,
+        body: ResponseBody,
+        signer: StreamSigner,
+        named: Option<Vec<HeaderName>>,
+    ) -> Self {
+        Self { before: before.into_iter(), body, signer: Some(signer), named }
     }
 
     /// The trailers with the MAC over all of it.
     fn close(&mut self, mut trailers: HeaderMap) -> Option<Result<Frame<Bytes>, BoxError>> {
         let signer = self.signer.take()?;
+        if let Some(named) = &self.named {
+            let lost: Vec<_> = trailers.keys().filter(|name| !named.contains(name)).cloned().collect();
+            for name in lost {
+                trailers.remove(name);
+            }
+        }
         Some(match signer.finish(&trailers) {
             Ok(mac) => {
                 trailers.insert(COUNTERSIGN_BODY_MAC, mac);

@@ -8,7 +8,7 @@ use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::ticket::{Claims, TicketKeys};
 use countersign_protocol::identity::ServiceName;
 use countersign_protocol::refusal::Refusal;
-use countersign_store::{ReplayLog, State, StateStore, StoreError, random};
+use countersign_store::{Opened, ReplayLog, State, StateStore, StoreError, TicketCache, random};
 use zeroize::Zeroizing;
 
 /// How often it is written down that the keys are in use, in seconds.
@@ -16,9 +16,21 @@ const NOTE_EVERY: u64 = 60;
 /// So much before they have served their time keys are replaced by whoever can write the new ones down, in seconds.
 const EARLY: u64 = 30 * 60;
 
+/// What is not kept of an opened ticket.
+enum Uncached {
+    Refused(Refusal),
+    /// It is of a run whose log of used nonces is lost.
+    Lost(Box<Claims>, UnixTime),
+}
+
+/// Opened tickets that are kept, at about a kilobyte each.
+const OPENED: usize = 8192;
+
 pub(in crate::server) struct Tickets {
     keys: RwLock<TicketKeys>,
     state: Option<Arc<dyn StateStore>>,
+    /// Tickets that were opened before; none of which the log is lost.
+    opened: TicketCache,
     /// When it was last written down that the keys are in use, in seconds since 1970.
     noted: AtomicU64,
     /// When this run began, if the log of used nonces of the one before was lost (CS-43).
@@ -59,7 +71,8 @@ impl Tickets {
             None => TicketKeys::new(service.clone(), &random, now),
         };
         let lost = (!remembers).then_some(now);
-        let this = Self { keys: RwLock::new(keys), state, noted: AtomicU64::new(0), lost };
+        let opened = TicketCache::new(OPENED);
+        let this = Self { keys: RwLock::new(keys), state, opened, noted: AtomicU64::new(0), lost };
         // Before the first ticket is given out.
         this.upkeep(now)?;
         Ok(this)
@@ -83,10 +96,22 @@ impl Tickets {
         &self,
         ticket: &str,
         now: UnixTime,
-    ) -> Result<(Claims, Option<UnixTime>), Refusal> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let (claims, of_earlier_run) = keys.open_noting(ticket, now).map_err(Refusal::Ticket)?;
-        Ok((claims, self.lost.filter(|_| of_earlier_run)))
+    ) -> Result<(Arc<Opened>, Option<UnixTime>), Refusal> {
+        let opened = self.opened.get_or_open(ticket, now, || {
+            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            let opened = keys.open_noting(ticket, now);
+            let (claims, of_earlier_run) =
+                opened.map_err(|error| Uncached::Refused(Refusal::Ticket(error)))?;
+            match self.lost {
+                Some(lost) if of_earlier_run => Err(Uncached::Lost(Box::new(claims), lost)),
+                _ => Ok(claims),
+            }
+        });
+        match opened {
+            Ok(opened) => Ok((opened, None)),
+            Err(Uncached::Lost(claims, lost)) => Ok((Arc::new(Opened::new(*claims)), Some(lost))),
+            Err(Uncached::Refused(refusal)) => Err(refusal),
+        }
     }
 
     /// When the log of the run before was lost, if it was.
@@ -109,6 +134,7 @@ impl Tickets {
         if noted != 0 && now.0.saturating_sub(noted) < NOTE_EVERY {
             return Ok(());
         }
+        self.opened.tidy(now);
         self.rotate(now);
         let bytes = {
             let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
