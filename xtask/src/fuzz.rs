@@ -220,7 +220,9 @@ fn install(root: &Path) -> Result<PathBuf, String> {
     if !tools.join("bin/cargo-fuzz").is_file() {
         let mut install = Command::new(env!("CARGO"));
         install.args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--root"]).arg(&tools);
-        run(install.arg("--target-dir").arg(root.join("target/tools-build")))?;
+        let build = root.join("target/tools-build");
+        run(install.arg("--target-dir").arg(&build))?;
+        std::fs::remove_dir_all(&build).map_err(|error| format!("{}: {error}", build.display()))?;
     }
     if !is_there("c++") && !is_there("g++") && !is_there("clang++") {
         return Err("libFuzzer needs a C++ compiler (on Debian: apt-get install g++)".to_owned());
