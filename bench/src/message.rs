@@ -7,7 +7,7 @@ use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::content::content_digest;
 use countersign_protocol::cs1::request::{Claimed, Instructions, RequestParts, Signing, sign};
 use countersign_protocol::cs1::ticket::{Claims, TicketKeys};
-use countersign_protocol::cs1::{Binding, SessionKeys};
+use countersign_protocol::cs1::{Binding, KeyName, SessionKeys};
 use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
@@ -86,7 +86,7 @@ impl Server {
         let other = scattered(self.claimed);
         let fields = request.headers();
         let claimed = Claimed::read(fields)?.ok_or(Refusal::NoCredentials)?;
-        let ticket = claimed.ticket();
+        let KeyName::Ticket(ticket) = claimed.key_name() else { return Err(Refusal::NoCredentials) };
         let opened = self.cache.get_or_open(ticket, NOW, || self.tickets.open(ticket, NOW));
         let opened = opened.map_err(|_| Refusal::NoCredentials)?;
         let claims = opened.claims();
@@ -118,7 +118,7 @@ impl Server {
     pub(crate) fn signed(&self) -> (Request<()>, Vec<u8>) {
         let mut request = unsigned();
         let digest = request.headers()["content-digest"].to_str().expect("text").to_owned();
-        let Instructions { signature_input, signature } = self.sign(&request).expect("it can be signed");
+        let Instructions { signature_input, signature, .. } = self.sign(&request).expect("it can be signed");
         let params = signature_input.to_str().expect("text").strip_prefix("cs=").expect("our label");
         let base = format!(
             "\"@method\": POST\n\"@authority\": {AUTHORITY}\n\"@path\": /invoices\n\"@query\": ?page=2\n\

@@ -70,7 +70,7 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
 
 fn next(keys: NewKeys) -> Next {
     let overlap = Overlap { since: NOW, grace_ends: NOW.plus(3600), deadline: Some(NOW.plus(7200)) };
-    Next { keys, overlap, confirmed: true }
+    Next { keys, overlap, confirmed: true, follows: None }
 }
 
 /// By name, all that a credential's seal covers.

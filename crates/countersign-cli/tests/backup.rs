@@ -194,6 +194,41 @@ fn what_somebody_else_wrote_into_the_trail_makes_no_command() {
 }
 
 #[test]
+fn a_credential_that_was_made_after_the_restoring_is_not_taken_for_one_that_was_revoked_before() {
+    let pair = Pair::new();
+    let file = backup(&pair.orders, "backup");
+    pair.orders.run(&["rotate", "billing"]).ok();
+    pair.orders.run(&["revoke", "billing", "--credential", "2"]).ok();
+    let restored = fresh(&pair.orders);
+    give_trail(&pair.orders, &restored);
+    restored.run(&["restore", &file]).ok();
+    restored.run(&["rotate", "billing"]).ok();
+    assert!(restored.run(&["peer", "show", "billing"]).ok().contains("billing/2"));
+    let doctor = restored.run(&["doctor", "--offline"]);
+    assert!(!doctor.stdout.contains("let in again"), "{doctor:?}");
+}
+
+#[test]
+fn a_trail_with_a_gap_is_no_matter_of_restoring_where_nothing_was_restored() {
+    let pair = Pair::new();
+    for _ in 0..2 {
+        pair.orders.run(&["peer", "schedule", "billing", "--every", "30d"]).ok();
+    }
+    let admin = pair.orders.path().join("audit/admin.jsonl");
+    let text = fs::read_to_string(&admin).unwrap();
+    let without: Vec<_> = text
+        .lines()
+        .enumerate()
+        .filter(|(index, _)| *index != 1)
+        .map(|(_, line)| format!("{line}\n"))
+        .collect();
+    fs::write(&admin, without.concat()).unwrap();
+    let doctor = pair.orders.run(&["doctor", "--offline"]);
+    assert!(doctor.stdout.contains("somebody touched the trail"), "{doctor:?}");
+    assert!(!doctor.stdout.contains("let in again"), "{doctor:?}");
+}
+
+#[test]
 fn a_backup_is_there_whole_or_not_at_all() {
     let Some(library) = library() else { return };
     let template = Pair::new().orders;

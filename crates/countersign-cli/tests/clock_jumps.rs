@@ -143,7 +143,7 @@ fn a_credential_that_has_ended_stays_ended_when_the_clock_goes_back() {
     // Made a week ago, with three days for the change.
     let made = UnixTime(now().0 - 7 * 24 * 60 * 60);
     let overlap = Overlap::new(made, 60, Some(3 * 24 * 60 * 60));
-    let next = Next { keys: keys.unwrap(), overlap, confirmed: false };
+    let next = Next { keys: keys.unwrap(), overlap, confirmed: false, follows: None };
     open(&pair.orders).rotate(&"billing".parse().unwrap(), next, made).unwrap();
     // While no server ran. The first one that sees that the time is over writes it down.
     let key = serde_json::json!({"apiKey": pair.billing_key});
@@ -175,7 +175,8 @@ fn a_clock_ahead_ends_no_credential_that_the_peer_still_needs() {
         secret.parse().unwrap(),
     );
     // No deadline: the peer has to show that it has the new one.
-    let next = Next { keys: keys.unwrap(), overlap: Overlap::new(now(), 60, None), confirmed: false };
+    let next =
+        Next { keys: keys.unwrap(), overlap: Overlap::new(now(), 60, None), confirmed: false, follows: None };
     open(&pair.orders).rotate(&"billing".parse().unwrap(), next, now()).unwrap();
     wall.set(YEAR);
     let serving = wall.serve(&pair.orders, library);

@@ -227,7 +227,7 @@ fn child_of_the_lifecycle_test() {
     let name = "billing".parse().unwrap();
     let keys = NewKeys::api_key(None, Some(support::new_key().parse().unwrap())).unwrap();
     let overlap = Overlap::new(UnixTime(1), 60, None);
-    store.rotate(&name, Next { keys, overlap, confirmed: false }, UnixTime(1)).unwrap();
+    store.rotate(&name, Next { keys, overlap, confirmed: false, follows: None }, UnixTime(1)).unwrap();
     println!("did rotate");
     store.end(&name, Which::Number(1), Ending::Compromised, UnixTime(2)).unwrap();
     println!("did revoke");

@@ -1,5 +1,5 @@
-//! The real `serve` on a disk that gets full: a file system of eight MiB in a mount namespace of its own. Left out, and
-//! said so, where that cannot be had.
+//! The real `serve` on a disk that gets full: a file system of eight MiB. Left out, and said so, where that
+//! cannot be had.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,46 +10,10 @@
 
 mod support;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
+use countersign_testkit::small_disk::{self, fill, on_a_small_disk};
 use support::{Pair, Reply, Serving, eventually, exchange};
-
-/// Where the small file system is, in the process that has it.
-const ON: &str = "COUNTERSIGN_TEST_SMALL_DISK";
-
-/// Runs this test again in a process of its own, with the small file system. `None` in the first process.
-fn on_a_small_disk(test: &str) -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os(ON) {
-        return Some(path.into());
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let mounted = |then: &str| {
-        let script = format!("mount -t tmpfs -o size=8m none \"$1\" && {then}");
-        let mut command = Command::new("unshare");
-        command.args(["-rm", "sh", "-c", &script, "sh"]).arg(directory.path());
-        command
-    };
-    if !mounted("true").output().is_ok_and(|output| output.status.success()) {
-        println!("left out: needs `unshare -rm` and a tmpfs, which this system does not give");
-        return None;
-    }
-    let mut command = mounted("shift && exec \"$@\"");
-    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
-    let output = command.env(ON, directory.path()).env("TMPDIR", directory.path()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
-    None
-}
-
-/// Leaves so much room.
-fn fill(disk: &Path, room: u64) {
-    let there = rustix::fs::statvfs(disk).unwrap();
-    let free = there.f_bavail * there.f_frsize;
-    fs::write(disk.join("ballast"), vec![b'x'; usize::try_from(free - room).unwrap()]).unwrap();
-}
 
 struct Full {
     disk: PathBuf,
@@ -87,14 +51,14 @@ impl Full {
     }
 
     fn free(&self) {
-        fs::remove_file(self.disk.join("ballast")).unwrap();
+        small_disk::free(&self.disk);
     }
 }
 
 #[test]
 fn on_a_full_disk_callers_get_503_once_the_reserve_is_used_up_and_are_served_when_there_is_room() {
     let test = "on_a_full_disk_callers_get_503_once_the_reserve_is_used_up_and_are_served_when_there_is_room";
-    let Some(disk) = on_a_small_disk(test) else { return };
+    let Some(disk) = on_a_small_disk(8, test) else { return };
     let full = Full::new(disk, "");
     let reserve = full.pair.orders.path().join("audit/reserve");
     let mut answered = 1;
@@ -125,7 +89,7 @@ fn on_a_full_disk_callers_get_503_once_the_reserve_is_used_up_and_are_served_whe
 #[test]
 fn with_danger_continue_callers_are_served_and_the_lost_records_are_counted_and_told() {
     let test = "with_danger_continue_callers_are_served_and_the_lost_records_are_counted_and_told";
-    let Some(disk) = on_a_small_disk(test) else { return };
+    let Some(disk) = on_a_small_disk(8, test) else { return };
     let full = Full::new(disk, "when_full = \"danger-continue\"");
     let mut calls = 0;
     while full.dropped() < 5 {

@@ -34,6 +34,11 @@ pub enum StoreError {
         "one of these keys or secrets belonged to an earlier credential of `{0}`; a rotation needs new ones (`countersign keygen`)"
     )]
     KeyReused(ServiceName),
+    /// What the next credential was to follow is not what is there now.
+    #[error(
+        "the credentials of `{0}` were changed by somebody else in this moment, and these keys may not follow what is left; nothing was changed. See `countersign status`, and run this again if they still should"
+    )]
+    ChangedMeanwhile(ServiceName),
     /// Keys of another profile.
     #[error("the peer `{peer}` has the profile {profile}, and these keys are for another one")]
     OtherProfile {

@@ -43,6 +43,7 @@ pub use exchange::{ExchangeError, Exported};
 pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, Which};
 pub use limiter::{Limiter, Quota, Standing};
 pub use memory::MemoryStore;
+pub use next::Basis;
 pub use outstanding::{Outstanding, Spent, TooMany};
 pub use peer::{
     Credential, Cs1Options, Keys, KeysError, Listing, NewKeys, NewPeer, OptionsError, Peer, PinError, Trust,
@@ -98,7 +99,8 @@ pub trait PeerStore: Send + Sync {
     /// # Errors
     /// [`StoreError::NoSuchPeer`]; [`StoreError::RotationOpen`] if there are two credentials already;
     /// [`StoreError::KeyReused`] and [`StoreError::KeyTaken`] if a key or secret is not new;
-    /// [`StoreError::OtherProfile`]; or the store fails. Nothing has changed then.
+    /// [`StoreError::OtherProfile`]; [`StoreError::ChangedMeanwhile`] if it does not follow what [`Next::follows`] says;
+    /// or the store fails. Nothing has changed then.
     fn rotate(&self, name: &ServiceName, next: Next, now: UnixTime) -> Result<Peer, StoreError> {
         let _ = (name, next, now);
         Err(StoreError::ReadOnly(READ_ONLY))

@@ -8,7 +8,7 @@ use countersign_protocol::UnixTime;
 use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::lookup::{LookupHash, LookupKey};
 
-use crate::{Credential, Keys, NewKeys, Peer, StoreError};
+use crate::{Basis, Credential, Keys, NewKeys, Peer, StoreError};
 
 /// How often a peer's credential is to be rotated unless it is set otherwise: 90 days, in seconds.
 pub const DEFAULT_ROTATE_EVERY: u64 = 90 * 24 * 60 * 60;
@@ -159,6 +159,9 @@ pub struct Next {
     pub overlap: Overlap,
     /// Whether the peer is known to have it, because it made it.
     pub confirmed: bool,
+    /// What it was found to follow, if somebody has looked: the store takes it only while that is so. A `revoke` in
+    /// between changes who may say what comes next.
+    pub follows: Option<Basis>,
 }
 
 impl Which {
@@ -248,8 +251,11 @@ impl Peer {
         now: UnixTime,
         lookup: &LookupKey,
     ) -> Result<Vec<LookupHash>, StoreError> {
+        let Next { keys, overlap, confirmed, follows } = next;
+        if follows.is_some_and(|basis| basis != self.basis(now)) {
+            return Err(StoreError::ChangedMeanwhile(self.name.clone()));
+        }
         self.settle(now, lookup);
-        let Next { keys, overlap, confirmed } = next;
         if keys.profile() != self.profile {
             return Err(StoreError::OtherProfile { peer: self.name.clone(), profile: self.profile });
         }

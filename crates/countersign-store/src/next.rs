@@ -1,13 +1,32 @@
 //! The keys that follow a peer's present ones.
 
+use countersign_protocol::UnixTime;
 use countersign_protocol::fingerprint::Fingerprint;
 use countersign_protocol::identity::{ApiKey, Profile};
 use countersign_protocol::secret::SharedSecret;
 
-use crate::lifecycle::Ending;
+use crate::lifecycle::{Ended, Ending};
 use crate::peer::Form;
 use crate::peer::subtle_compare::equal;
 use crate::{Keys, KeysError, NewKeys, Peer};
+
+/// What the next credential of a peer follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// What lives, and nothing older: whoever had an older one is not to say what comes next.
+    Newest(Fingerprint),
+    /// Nothing lives; this was the last one that both sides had.
+    Ended {
+        /// Its number.
+        number: u32,
+        /// What operators have compared.
+        fingerprint: Fingerprint,
+        /// How it ended.
+        how: Ending,
+    },
+    /// There never was one.
+    Nothing,
+}
 
 impl NewKeys {
     /// Fresh random keys in the place of the peer's present ones (or, if all have ended, of its last ones): one
@@ -87,6 +106,21 @@ impl NewKeys {
 }
 
 impl Peer {
+    /// What its next credential follows.
+    #[must_use]
+    pub fn basis(&self, now: UnixTime) -> Basis {
+        if let Some(newest) = self.accepted(now).last() {
+            return Basis::Newest(newest.fingerprint.clone());
+        }
+        // One that was called off may never have been on the other side.
+        match self.ended.iter().rfind(|ended| ended.how != Ending::Abandoned) {
+            Some(Ended { number, fingerprint, how, .. }) => {
+                Basis::Ended { number: *number, fingerprint: fingerprint.clone(), how: *how }
+            }
+            None => Basis::Nothing,
+        }
+    }
+
     /// Whether we can call it with its newest credential, and whether it can call us; as it was, if all have ended.
     #[must_use]
     pub fn directions(&self) -> (bool, bool) {

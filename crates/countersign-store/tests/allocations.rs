@@ -7,7 +7,7 @@ use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::content::content_digest;
 use countersign_protocol::cs1::request::{Claimed, Instructions, RequestParts, Signing, sign};
 use countersign_protocol::cs1::ticket::{Claims, TicketKeys};
-use countersign_protocol::cs1::{Binding, SessionKeys};
+use countersign_protocol::cs1::{Binding, KeyName, SessionKeys};
 use countersign_protocol::identity::CredentialId;
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
@@ -31,7 +31,7 @@ fn signed(ticket: &str, key: &MacKey, number: u8) -> HeaderMap {
     fields.insert("x-of-the-application", "1".parse().unwrap());
     fields.insert("content-digest", content_digest(CONTENT).unwrap());
     let signing = Signing { key, ticket, now: NOW, window: 60, nonce: [number; 16] };
-    let Instructions { signature_input, signature } = sign(&signing, &parts(&fields)).unwrap();
+    let Instructions { signature_input, signature, .. } = sign(&signing, &parts(&fields)).unwrap();
     fields.insert("signature-input", signature_input);
     fields.insert("signature", signature);
     fields
@@ -59,7 +59,8 @@ fn a_request_of_a_known_session_is_verified_without_allocating() {
 
     let verify = |fields: &HeaderMap| {
         let claimed = Claimed::read(fields).unwrap().unwrap();
-        let opened = cache.get_or_open::<()>(claimed.ticket(), NOW, || Err(())).unwrap();
+        let KeyName::Ticket(ticket) = claimed.key_name() else { panic!("it names a ticket") };
+        let opened = cache.get_or_open::<()>(ticket, NOW, || Err(())).unwrap();
         let keys = opened.keys_on(None).unwrap();
         let unclaimed = claimed.verify(&keys.request, &parts(fields), NOW).unwrap();
         let verified = unclaimed.claim(&opened.claims().keys.id, |id, until| {

@@ -276,6 +276,7 @@ fn nothing_can_be_changed_here() {
         keys: shared_secret_peer("x", 7).keys,
         overlap: Overlap::new(NOW, 60, None),
         confirmed: false,
+        follows: None,
     };
     for refused in [
         store.add(shared_secret_peer("orders", 9), NOW).map(drop),

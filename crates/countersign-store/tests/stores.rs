@@ -51,7 +51,7 @@ fn what_is_over_stays_over_in_the_file_when_its_successor_is_revoked() {
     let store = SqliteStore::create(&path, &master).unwrap();
     store.add(shared_secret_peer("billing", 1), NOW).unwrap();
     let keys = NewKeys::shared_secret(contract::key(2), contract::key(102), secret(2), secret(2)).unwrap();
-    let next = Next { keys, overlap: Overlap::new(NOW, 1, Some(2)), confirmed: false };
+    let next = Next { keys, overlap: Overlap::new(NOW, 1, Some(2)), confirmed: false, follows: None };
     store.rotate(&name, next, NOW).unwrap();
     store.end(&name, Which::Number(2), Ending::Revoked, NOW.plus(3)).unwrap();
     drop(store);
@@ -184,6 +184,7 @@ fn what_stands_readable_in_the_file_cannot_be_changed_there_without_making_the_p
 }
 
 /// A store that keeps both states, and the file.
+#[allow(clippy::unwrap_used, reason = "a broken fixture ends the test")]
 fn keeping() -> (tempfile::TempDir, std::path::PathBuf, MasterKey, SqliteStore) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.sqlite");

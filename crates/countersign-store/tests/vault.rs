@@ -137,7 +137,7 @@ fn names(store: &VaultStore) -> Vec<String> {
 
 fn next(seed: u8) -> Next {
     let keys = NewKeys::shared_secret(key(seed), key(seed + 100), secret(seed), secret(seed)).unwrap();
-    Next { keys, overlap: Overlap::new(NOW, 1_000, None), confirmed: false }
+    Next { keys, overlap: Overlap::new(NOW, 1_000, None), confirmed: false, follows: None }
 }
 
 fn billing() -> countersign_protocol::identity::ServiceName {

@@ -156,7 +156,8 @@ async fn a_client_that_follows_its_store_goes_on_through_a_rotation_and_ends_wit
     let client = Client::builder().follow(own.clone()).build(&added).unwrap();
     assert!(client.send(post("/x", "data")).await.is_ok());
     let Keys { billing, orders: theirs, secret } = Keys::new();
-    let next = |keys| Next { keys, overlap: Overlap::new(UnixTime(1), 60, None), confirmed: true };
+    let next =
+        |keys| Next { keys, overlap: Overlap::new(UnixTime(1), 60, None), confirmed: true, follows: None };
     let caller = "billing".parse().unwrap();
     let server_side = NewKeys::cs1(theirs.clone(), billing.clone(), secret.clone()).unwrap();
     orders.store.rotate(&caller, next(server_side), UnixTime(1)).unwrap();

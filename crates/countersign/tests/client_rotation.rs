@@ -47,7 +47,8 @@ impl Side {
     }
 
     fn rotate(&self, keys: &Keys, confirmed: bool) {
-        let next = Next { keys: pair_of(keys), overlap: Overlap::new(LONG_AGO, 60, None), confirmed };
+        let next =
+            Next { keys: pair_of(keys), overlap: Overlap::new(LONG_AGO, 60, None), confirmed, follows: None };
         self.store.rotate(&"orders".parse().unwrap(), next, LONG_AGO).unwrap();
     }
 

@@ -27,7 +27,7 @@ impl World {
     /// Gives `name` its next credential, from now on, with `GRACE`.
     fn rotate(&self, name: &str, keys: NewKeys, deadline: Option<u64>) -> Peer {
         let overlap = Overlap::new(self.now(), GRACE, deadline);
-        let next = Next { keys, overlap, confirmed: false };
+        let next = Next { keys, overlap, confirmed: false, follows: None };
         let peer = self.store.rotate(&name.parse().unwrap(), next, self.now()).unwrap();
         assert!(self.authenticator.refresh().unwrap());
         peer

@@ -5,7 +5,8 @@ use countersign_protocol::identity::Profile;
 
 use super::{NOW, cs1_peer, key, name, secret, shared_secret_peer};
 use crate::{
-    Ending, Keys, NewKeys, Next, Overlap, Peer, PeerStore, Rotation, StoreError, Use, UseDirection, Which,
+    Basis, Ending, Keys, NewKeys, Next, Overlap, Peer, PeerStore, Rotation, StoreError, Use, UseDirection,
+    Which,
 };
 
 const GRACE: u64 = 1_000;
@@ -18,6 +19,7 @@ pub(super) fn check<S: PeerStore>(make: impl Fn() -> S) {
     nothing_of_an_earlier_credential_comes_back(&make());
     the_api_keys_in_use_may_stay(&make());
     a_refused_rotation_changes_nothing(&make());
+    what_no_longer_follows_what_was_looked_at_is_refused(&make());
     what_is_over_is_retired_once(&make());
     a_rotation_can_be_called_off(&make());
     what_is_over_does_not_come_back_when_its_successor_ends(&make);
@@ -37,7 +39,7 @@ fn keys(seed: u8) -> NewKeys {
 }
 
 fn next(seed: u8, deadline: Option<u64>) -> Next {
-    Next { keys: keys(seed), overlap: Overlap::new(NOW, GRACE, deadline), confirmed: false }
+    Next { keys: keys(seed), overlap: Overlap::new(NOW, GRACE, deadline), confirmed: false, follows: None }
 }
 
 fn billing(store: &impl PeerStore) -> Peer {
@@ -105,7 +107,7 @@ fn nothing_of_an_earlier_credential_comes_back(store: &impl PeerStore) {
     store.rotate(&name("billing"), next(2, None), NOW).unwrap();
     store.end(&name("billing"), Which::Number(1), Ending::Compromised, NOW).unwrap();
     let refused = |keys: NewKeys| {
-        let next = Next { keys, overlap: Overlap::new(NOW, GRACE, None), confirmed: false };
+        let next = Next { keys, overlap: Overlap::new(NOW, GRACE, None), confirmed: false, follows: None };
         store.rotate(&name("billing"), next, NOW)
     };
     for old in [1, 2] {
@@ -126,7 +128,7 @@ fn nothing_of_an_earlier_credential_comes_back(store: &impl PeerStore) {
 fn the_api_keys_in_use_may_stay(store: &impl PeerStore) {
     store.add(shared_secret_peer("billing", 1), NOW).unwrap();
     let keys = NewKeys::shared_secret(key(1), key(101), secret(2), secret(2)).unwrap();
-    let next = Next { keys, overlap: Overlap::new(NOW, GRACE, None), confirmed: false };
+    let next = Next { keys, overlap: Overlap::new(NOW, GRACE, None), confirmed: false, follows: None };
     store.rotate(&name("billing"), next, NOW).unwrap();
     assert_eq!(accepted(store, NOW), [1, 2]);
     store.end(&name("billing"), Which::Number(1), Ending::Revoked, NOW).unwrap();
@@ -147,6 +149,34 @@ fn a_refused_rotation_changes_nothing(store: &impl PeerStore) {
     assert_eq!(billing(store).rotation(NOW), Rotation::Idle);
     assert!(billing(store).credentials.iter().all(|credential| credential.overlap.is_none()));
     store.rotate(&name("billing"), next(2, None), NOW).unwrap();
+}
+
+fn what_no_longer_follows_what_was_looked_at_is_refused(store: &impl PeerStore) {
+    store.add(shared_secret_peer("billing", 1), NOW).unwrap();
+    let seen = billing(store).basis(NOW);
+    let following = |seed, basis: &Basis| Next { follows: Some(basis.clone()), ..next(seed, None) };
+    let refused = |basis: &Basis| {
+        let before = store.version().unwrap();
+        let taken = store.rotate(&name("billing"), following(2, basis), NOW);
+        assert!(matches!(taken, Err(StoreError::ChangedMeanwhile(_))), "{taken:?}");
+        assert_eq!(store.version().unwrap(), before);
+    };
+    store.end(&name("billing"), Which::All, Ending::Revoked, NOW).unwrap();
+    refused(&seen);
+    let seen = billing(store).basis(NOW);
+    store.end(&name("billing"), Which::Number(1), Ending::Compromised, NOW).unwrap();
+    refused(&seen);
+    let seen = billing(store).basis(NOW);
+    store.rotate(&name("billing"), following(2, &seen), NOW).unwrap();
+    // That something is used, and that what is over is tidied away, changes nothing.
+    let seen = billing(store).basis(NOW);
+    used(store, 2, UseDirection::Inbound, NOW);
+    store.rotate(&name("billing"), following(3, &seen), NOW).unwrap();
+    used(store, 3, UseDirection::Inbound, NOW);
+    let late = NOW.plus(GRACE);
+    let seen = billing(store).basis(late);
+    store.settle(late).unwrap();
+    store.rotate(&name("billing"), following(4, &seen), late).unwrap();
 }
 
 fn what_is_over_is_retired_once(store: &impl PeerStore) {
@@ -315,7 +345,9 @@ fn a_schedule_is_kept(store: &impl PeerStore) {
 fn under_cs1_a_credential_is_followed_by_one_of_cs1(store: &impl PeerStore) {
     store.add(cs1_peer("billing", 1), NOW).unwrap();
     let overlap = Overlap::new(NOW, GRACE, None);
-    let with = |keys: NewKeys| store.rotate(&name("billing"), Next { keys, overlap, confirmed: false }, NOW);
+    let with = |keys: NewKeys| {
+        store.rotate(&name("billing"), Next { keys, overlap, confirmed: false, follows: None }, NOW)
+    };
     let same = NewKeys::cs1(key(1), key(101), secret(1)).unwrap();
     assert!(matches!(with(same), Err(StoreError::KeyReused(_))));
     let other = store.rotate(&name("billing"), next(2, None), NOW);

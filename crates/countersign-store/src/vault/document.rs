@@ -186,7 +186,7 @@ mod tests {
         let mut document = Document::new(Zeroizing::new([7; 32]));
         document.set.add(shared_secret_peer("billing", 1), NOW).unwrap();
         let keys = NewKeys::shared_secret(key(2), key(102), secret(2), secret(2)).unwrap();
-        let next = Next { keys, overlap: Overlap::new(NOW, 60, Some(90)), confirmed: true };
+        let next = Next { keys, overlap: Overlap::new(NOW, 60, Some(90)), confirmed: true, follows: None };
         document.set.rotate(&"billing".parse().unwrap(), next, NOW).unwrap();
         let inbound = NewPeer {
             name: "partner".parse().unwrap(),

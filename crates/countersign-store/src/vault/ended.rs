@@ -139,7 +139,7 @@ mod tests {
         let mut document = Document::new(Zeroizing::new([7; 32]));
         document.set.add(shared_secret_peer("billing", 1), at).unwrap();
         let keys = NewKeys::shared_secret(key(2), key(102), secret(2), secret(2)).unwrap();
-        let next = Next { keys, overlap: Overlap::new(at, 10, Some(60)), confirmed: false };
+        let next = Next { keys, overlap: Overlap::new(at, 10, Some(60)), confirmed: false, follows: None };
         let uid = document.set.rotate(&peer, next, at).unwrap().credentials.last().unwrap().uid;
         // Ended before the deadline of the other one, which is long over.
         let ended = EndedHere { uid, number: Some(2), at, said: Some((peer.clone(), Ending::Revoked)) };

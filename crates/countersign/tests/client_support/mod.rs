@@ -170,7 +170,8 @@ impl Orders {
     pub(crate) fn rotate(&self, keys: &Keys) {
         let Keys { billing, orders, secret } = keys.clone();
         let keys = NewKeys::shared_secret(orders, billing, secret.clone(), secret).unwrap();
-        let next = Next { keys, overlap: Overlap::new(UnixTime(1), 60, None), confirmed: false };
+        let next =
+            Next { keys, overlap: Overlap::new(UnixTime(1), 60, None), confirmed: false, follows: None };
         self.store.rotate(&"billing".parse().unwrap(), next, UnixTime(1)).unwrap();
         assert!(self.authenticator.refresh().unwrap());
     }

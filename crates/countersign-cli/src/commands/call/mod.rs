@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 
 use super::peer::complain;
 use crate::args::CallArgs;
-use crate::failure::{Context as _, Failure};
+use crate::failure::Failure;
 use crate::home::{Home, Stores};
 use crate::show;
 use upload::{Content, Upload};

@@ -146,6 +146,7 @@ pub(super) async fn rotation(stage: &mut Stage, report: &mut Report) -> Result<(
         keys,
         overlap: Overlap::new(show::now(), GRACE, None),
         confirmed,
+        follows: None,
     };
     orders.store.rotate(&of_billing, next(exported.keys.clone(), false), show::now())?;
     // Handed over once the running server knows them; `rotate` waits for a second.

@@ -151,7 +151,7 @@ pub(super) fn restored(home: &Home, listing: &Listing, findings: &mut Findings) 
     let key = AuditKey::new(store.audit_key());
     let Ok(history) = restore::History::read(&home.audit_directory(), &key) else { return };
     let command = format!("countersign --home {}", path(home.path()));
-    for change in restore::still_open(&history.changes, &listing.peers) {
+    for change in restore::still_open(&history.changes, &listing.peers, show::now()) {
         let what = format!(
             "{} is let in again: it was shut out ({}, {}) after the backup from which this service was restored",
             change.whom(),
@@ -160,7 +160,7 @@ pub(super) fn restored(home: &Home, listing: &Listing, findings: &mut Findings) 
         );
         findings.fail("restored", what, restore::mend(change, &command));
     }
-    if let Some(warning) = history.warning(history.known_at_restoring()) {
+    if let Some(warning) = history.warning_since_restoring() {
         let what =
             format!("{warning}. So it cannot be told whether somebody who was shut out is let in again");
         findings.fail("restored", what, format!("{command} audit verify   (and docs/audit.md)"));

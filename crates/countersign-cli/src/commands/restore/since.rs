@@ -9,8 +9,11 @@ use std::path::Path;
 
 use countersign::ServiceName;
 use countersign::audit::{AuditKey, Direction, Entry, Outcome, Records};
+use countersign::protocol::UnixTime;
 use countersign::protocol::wire::printable;
-use countersign::store::Peer;
+use countersign::store::{Credential, Peer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::commands::doctor::quoted;
 use crate::failure::{Context as _, Failure};
@@ -42,12 +45,26 @@ pub(crate) struct History {
     pub(crate) amiss: Option<String>,
     /// Numbers of the first and the last record.
     ends: Option<(u64, u64)>,
+    /// Whether this service was restored, ever, as far as anybody has written.
+    restored: bool,
 }
 
 impl History {
     /// What the trail in this directory shows under its key.
     pub(crate) fn read(audit: &Path, key: &AuditKey) -> Result<Self, Failure> {
-        let mut history = Self { changes: Vec::new(), amiss: None, ends: None };
+        let mut history = Self::believed(audit, key)?;
+        history.restored = history.changes.iter().any(|change| change.reason == RESTORED);
+        if history.amiss.is_some() && !history.restored {
+            // Behind what is believed nothing but this is taken from there, and all that it does is to warn.
+            let all = Records::open(audit, None).context(|| audit.display().to_string())?;
+            history.restored =
+                all.flatten().any(|one| one.writer == WRITER && one.entry.record.reason == RESTORED);
+        }
+        Ok(history)
+    }
+
+    fn believed(audit: &Path, key: &AuditKey) -> Result<Self, Failure> {
+        let mut history = Self { changes: Vec::new(), amiss: None, ends: None, restored: false };
         let mut last: Option<u64> = None;
         let records = match Records::chained(audit, WRITER, key) {
             Ok(records) => records,
@@ -114,9 +131,11 @@ impl History {
         }
     }
 
-    /// What the last restoring knew.
-    pub(crate) fn known_at_restoring(&self) -> Option<u64> {
-        self.changes.iter().rfind(|change| change.reason == RESTORED)?.count
+    /// The same for a service that runs: on one that was never restored, nothing was undone, and what is wrong with its
+    /// trail is told elsewhere.
+    pub(crate) fn warning_since_restoring(&self) -> Option<String> {
+        let known = || self.changes.iter().rfind(|change| change.reason == RESTORED)?.count;
+        if self.restored { self.warning(known()) } else { None }
     }
 }
 
@@ -137,6 +156,12 @@ impl Change {
         })
     }
 
+    /// When it was written, to the second.
+    fn at(&self) -> Option<UnixTime> {
+        let time = OffsetDateTime::parse(&self.time, &Rfc3339).ok()?;
+        u64::try_from(time.unix_timestamp()).ok().map(UnixTime)
+    }
+
     /// The credential, or else the peer.
     pub(crate) fn whom(&self) -> String {
         match (&self.service, self.number) {
@@ -154,21 +179,30 @@ pub(crate) fn undone(changes: &[Change], known: u64) -> Vec<&Change> {
 }
 
 /// Of what was undone by the last restoring, what still lets somebody in who had been shut out.
-pub(crate) fn still_open<'a>(changes: &'a [Change], peers: &[Peer]) -> Vec<&'a Change> {
+pub(crate) fn still_open<'a>(changes: &'a [Change], peers: &[Peer], now: UnixTime) -> Vec<&'a Change> {
     let Some(restored) = changes.iter().rfind(|change| change.reason == RESTORED) else {
         return Vec::new();
     };
     let known = restored.count.unwrap_or(0);
+    let since: Vec<&Change> = changes.iter().filter(|change| change.seq > restored.seq).collect();
     let mut open: Vec<&Change> =
         undone(changes, known).into_iter().filter(|change| change.seq < restored.seq).collect();
-    open.retain(|change| shuts_out(&change.reason) && lets_in(change, peers));
+    // What was made since has the number of an old one, and nothing else of it.
+    let is_old = |peer: &Peer, one: &Credential| {
+        let made = since.iter().any(|later| {
+            makes(&later.reason)
+                && later.service.as_ref() == Some(&peer.name)
+                && later.number == Some(one.number)
+        });
+        // A clock that was ahead when it was made says nothing.
+        let later = restored.at().is_some_and(|at| at < one.created && one.created <= now);
+        !made && !later
+    };
+    open.retain(|change| shuts_out(&change.reason) && lets_in(change, peers, is_old));
     // Done again since: what is there now was made later.
     open.retain(|change| {
-        !changes.iter().any(|later| {
-            later.seq > restored.seq
-                && later.reason == change.reason
-                && later.service == change.service
-                && later.number == change.number
+        !since.iter().any(|later| {
+            later.reason == change.reason && later.service == change.service && later.number == change.number
         })
     });
     open
@@ -203,23 +237,32 @@ fn shuts_out(reason: &str) -> bool {
     ["peer-removed", "revoked", "revoked-compromised"].contains(&reason)
 }
 
-fn lets_in(change: &Change, peers: &[Peer]) -> bool {
+/// Changes that bring a credential which was not there before.
+fn makes(reason: &str) -> bool {
+    ["peer-added", "rotation-started", "rotation-taken"].contains(&reason)
+}
+
+fn lets_in(change: &Change, peers: &[Peer], is_old: impl Fn(&Peer, &Credential) -> bool) -> bool {
     let Some(peer) = peers.iter().find(|peer| change.service.as_ref() == Some(&peer.name)) else {
         return false;
     };
-    match change.number {
-        Some(number) => peer.credentials.iter().any(|one| one.number == number),
-        None => !peer.credentials.is_empty(),
-    }
+    let meant = |one: &&Credential| change.number.is_none_or(|number| one.number == number);
+    peer.credentials.iter().filter(meant).any(|one| is_old(peer, one))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken fixture ends the test")]
+
+    use countersign::protocol::identity::ApiKey;
+    use countersign::store::{MemoryStore, NewKeys, NewPeer, PeerStore as _, Trust};
+
     use super::*;
 
     #[test]
     fn a_trail_that_does_not_go_on_where_the_backup_ends_is_told() {
-        let warning = |ends, known| History { changes: Vec::new(), amiss: None, ends }.warning(Some(known));
+        let history = |ends| History { changes: Vec::new(), amiss: None, ends, restored: false };
+        let warning = |ends, known| history(ends).warning(Some(known));
         for (ends, known) in [(None, 0), (Some((1, 9)), 5), (Some((6, 9)), 5), (Some((3, 5)), 5)] {
             assert_eq!(warning(ends, known), None, "{ends:?} {known}");
         }
@@ -230,5 +273,58 @@ mod tests {
         ] {
             assert!(warning(ends, known).is_some_and(|warning| warning.contains(said)), "{ends:?} {known}");
         }
+    }
+
+    fn change(seq: u64, reason: &str, number: Option<u32>, count: Option<u64>) -> Change {
+        Change {
+            seq,
+            time: "2026-11-27T12:00:00.500Z".to_owned(),
+            reason: reason.to_owned(),
+            service: (reason != RESTORED).then(|| "billing".parse().unwrap()),
+            number,
+            count,
+        }
+    }
+
+    /// The peer with one credential, made so many seconds after the restoring.
+    fn billing(after: i64) -> Peer {
+        let restored = change(1, RESTORED, None, None).at().unwrap();
+        let at = UnixTime(restored.0.checked_add_signed(after).unwrap());
+        let new = NewPeer {
+            name: "billing".parse().unwrap(),
+            url: None,
+            trust: Trust::System,
+            danger_unproven_server: false,
+            cs1: Default::default(),
+            keys: NewKeys::api_key(Some(ApiKey::generate(&[1; 16])), None).unwrap(),
+        };
+        MemoryStore::new().add(new, at).unwrap()
+    }
+
+    #[test]
+    fn a_new_credential_with_the_number_of_an_old_one_is_not_taken_for_it() {
+        let undone = || vec![change(5, "revoked", Some(1), None), change(6, RESTORED, None, Some(4))];
+        let now = billing(1_000).credentials[0].created;
+        let open = |changes: &[Change], after| still_open(changes, &[billing(after)], now).len();
+        // Older, or in the same second, from which nothing follows.
+        assert_eq!((open(&undone(), -500), open(&undone(), 0)), (1, 1));
+        assert_eq!(open(&undone(), 1), 0);
+        // Its clock was ahead.
+        assert_eq!(open(&undone(), 5_000), 1);
+        // The trail says that it was made since, whatever the clock said.
+        for (reason, number, expected) in
+            [("rotation-taken", 1, 0), ("rotation-started", 1, 0), ("peer-added", 1, 0), ("peer-added", 2, 1)]
+        {
+            let mut changes = undone();
+            changes.push(change(7, reason, Some(number), None));
+            assert_eq!(open(&changes, -500), expected, "{reason} {number}");
+            // Before the restoring it is undone as all the rest is.
+            changes.rotate_right(1);
+            changes[0].seq = 4;
+            assert_eq!(open(&changes, -500), 1, "{reason} {number}");
+        }
+        let removed =
+            |after| open(&[change(5, "peer-removed", None, None), change(6, RESTORED, None, Some(4))], after);
+        assert_eq!((removed(-500), removed(1)), (1, 0));
     }
 }

@@ -157,7 +157,7 @@ fn undo(home: &Home, stores: &Stores, peer: &Peer, failure: &Failure) -> Failure
 
 /// Puts the keys to use.
 fn begin(stores: &Stores, peer: &Peer, keys: NewKeys, times: Times, now: UnixTime) -> Result<Peer, Failure> {
-    let next = Next { keys, overlap: times.overlap(now), confirmed: false };
+    let next = Next { keys, overlap: times.overlap(now), confirmed: false, follows: None };
     Ok(stores.peers.rotate(&peer.name, next, now)?)
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use countersign::protocol::UnixTime;
 use countersign::protocol::fingerprint::Fingerprint;
 use countersign::store::exchange::MAX;
-use countersign::store::{Ended, Ending, Exported, Next, Peer, StoreError};
+use countersign::store::{Basis, Ending, Exported, Next, Peer, StoreError};
 
 use super::make::settle;
 use super::{Times, newest, refuse_open, until};
@@ -55,7 +55,7 @@ pub(super) fn take(
     let exported = Exported::parse(&text).context(|| "the other side's keys".to_owned())?;
     let _lock = home.lock()?;
     let (peer, now) = (stores.peers.get(&args.peer.name)?, show::now());
-    check(home, stores, &peer, &exported, args.fingerprint.as_ref(), now)?;
+    let basis = check(home, stores, &peer, &exported, args.fingerprint.as_ref(), now)?;
     let detail = format!(
         "{} made its keys, as its {}/{}; {}",
         exported.maker,
@@ -63,8 +63,14 @@ pub(super) fn take(
         exported.number,
         times.detail()
     );
-    // Confirmed: whoever has made it has it.
-    let next = Next { keys: exported.keys.exchanged(), overlap: times.overlap(now), confirmed: true };
+    let next = Next {
+        keys: exported.keys.exchanged(),
+        overlap: times.overlap(now),
+        // Whoever has made it has it.
+        confirmed: true,
+        // `revoke` waits for no lock.
+        follows: Some(basis),
+    };
     let peer = stores.peers.rotate(&peer.name, next, now)?;
     let (name, new) = (&peer.name, newest(&peer)?);
     let change = Change {
@@ -89,7 +95,8 @@ pub(super) fn take(
     Failure::both(told, recorded)
 }
 
-/// Whether these keys are meant for this peer, and new.
+/// Whether these keys are meant for this peer, and new; what they follow, or what was there when the operators said that
+/// they may.
 fn check(
     home: &Home,
     stores: &Stores,
@@ -97,7 +104,7 @@ fn check(
     exported: &Exported,
     read_out: Option<&ReadOut>,
     now: UnixTime,
-) -> Result<(), Failure> {
+) -> Result<Basis, Failure> {
     let name = &peer.name;
     if exported.keys.profile() != peer.profile {
         return Err(StoreError::OtherProfile { peer: name.clone(), profile: peer.profile }.into());
@@ -130,20 +137,25 @@ fn check(
             "the fingerprint that was given is not that of these keys: either it was misread, or they are not the ones that the other side made. Nothing was changed",
         ));
     }
-    match basis(peer, now) {
-        Basis::Newest(newest) if *newest == exported.replaces => Ok(()),
-        Basis::Ended(last) if last.fingerprint == exported.replaces && !is_doubtful(last) => Ok(()),
+    let basis = peer.basis(now);
+    match &basis {
+        Basis::Newest(newest) if *newest == exported.replaces => Ok(basis),
+        Basis::Ended { fingerprint, how, .. } if *fingerprint == exported.replaces && !is_doubtful(*how) => {
+            Ok(basis)
+        }
         // Nothing here says who may follow: the operators do.
-        Basis::Ended(_) if read_out.is_some() => refuse_others(stores, peer, exported, now),
-        Basis::Ended(last) if is_doubtful(last) => {
+        Basis::Ended { .. } if read_out.is_some() => {
+            refuse_others(stores, peer, exported, now)?;
+            Ok(basis)
+        }
+        Basis::Ended { number, how, .. } if is_doubtful(*how) => {
             refuse_others(stores, peer, exported, now)?;
             Err(Failure::new(format!(
-                "{name}/{} has ended ({}), and whoever had it can make keys that follow it. Have the operator of {name} read out the fingerprint of the new keys, not on the channel on which they came, and give it: --fingerprint \"DIGITS\". Nothing was changed",
-                last.number,
-                last.how.as_str()
+                "{name}/{number} has ended ({}), and whoever had it can make keys that follow it. Have the operator of {name} read out the fingerprint of the new keys, not on the channel on which they came, and give it: --fingerprint \"DIGITS\". Nothing was changed",
+                how.as_str()
             )))
         }
-        Basis::Newest(_) | Basis::Ended(_) | Basis::Nothing => {
+        Basis::Newest(_) | Basis::Ended { .. } | Basis::Nothing => {
             refuse_others(stores, peer, exported, now)?;
             Err(Failure::new(format!(
                 "these keys do not follow those that {name} has here; the two sides do not have the same keys now: compare fingerprints (`countersign status`). Nothing was changed"
@@ -152,35 +164,16 @@ fn check(
     }
 }
 
-/// What the next keys of a peer have to follow.
-enum Basis<'a> {
-    /// What lives, and nothing older: whoever had an older one is not to say what comes next.
-    Newest(&'a Fingerprint),
-    /// Nothing lives; this was the last one that both sides had.
-    Ended(&'a Ended),
-    Nothing,
-}
-
-fn basis(peer: &Peer, now: UnixTime) -> Basis<'_> {
-    if let Some(newest) = peer.accepted(now).last() {
-        return Basis::Newest(&newest.fingerprint);
-    }
-    // One that was called off may never have been on the other side.
-    let both_had = peer.ended.iter().rfind(|ended| ended.how != Ending::Abandoned);
-    both_had.map_or(Basis::Nothing, Basis::Ended)
-}
-
 /// Whether somebody else may have it.
-const fn is_doubtful(ended: &Ended) -> bool {
-    matches!(ended.how, Ending::Revoked | Ending::Compromised)
+const fn is_doubtful(how: Ending) -> bool {
+    matches!(how, Ending::Revoked | Ending::Compromised)
 }
 
 /// Keys that follow those of another peer are told as such.
 fn refuse_others(stores: &Stores, peer: &Peer, exported: &Exported, now: UnixTime) -> Result<(), Failure> {
     let others = stores.peers.read_all()?.peers;
-    let follows = |other: &&Peer| match basis(other, now) {
-        Basis::Newest(fingerprint) => *fingerprint == exported.replaces,
-        Basis::Ended(last) => last.fingerprint == exported.replaces,
+    let follows = |other: &&Peer| match other.basis(now) {
+        Basis::Newest(fingerprint) | Basis::Ended { fingerprint, .. } => fingerprint == exported.replaces,
         Basis::Nothing => false,
     };
     match others.iter().filter(|other| other.name != peer.name).find(follows) {
