@@ -160,7 +160,8 @@ proptest! {
             good[place] = value;
         }
         if let Some(keys) = TicketKeys::import(orders(), &good) {
-            prop_assert_eq!(keys.export().as_slice(), good.as_slice());
+            let written = keys.export();
+            prop_assert_eq!(written.as_slice(), good.as_slice());
         }
     }
 }
