@@ -49,8 +49,8 @@ fn a_call_is_signed_both_ways_told_of_and_on_both_trails() {
         assert!(!done.stderr.contains(hidden), "{hidden} in {}", done.stderr);
     }
     for (home, direction) in [(&signed.orders, "inbound"), (&signed.billing, "outbound")] {
-        let accepted = home.trail().into_iter().filter(|record| record["reason"] == "accepted");
-        let last = accepted.last().unwrap();
+        let mut accepted = home.trail().into_iter().filter(|record| record["reason"] == "accepted");
+        let last = accepted.next_back().unwrap();
         assert_eq!((&last["profile"], &last["direction"]), (&"cs1".into(), &direction.into()), "{last}");
     }
     eventually("its use is noted", || {

@@ -1,5 +1,7 @@
 //! Every store against the one contract, and what only the SQLite store can do wrong.
 
+#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+
 use std::cell::Cell;
 use std::os::unix::fs::PermissionsExt as _;
 
