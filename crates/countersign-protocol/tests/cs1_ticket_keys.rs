@@ -160,8 +160,8 @@ proptest! {
             good[place] = value;
         }
         if let Some(keys) = TicketKeys::import(orders(), &good) {
-            let again = keys.export();
-            prop_assert_eq!(again.as_slice(), good.as_slice());
+            let written = keys.export();
+            prop_assert_eq!(written.as_slice(), good.as_slice());
         }
     }
 }

@@ -392,14 +392,17 @@ mod tests {
 
     #[test]
     fn what_has_expired_is_not_taken_over() {
-        let log = ReplayLog::new(10);
-        log.claim(1, UnixTime(100), UnixTime(70)).unwrap();
-        log.claim(2, UnixTime(1_000), UnixTime(70)).unwrap();
-        assert_eq!(reread(&log, 1, 500).unwrap().len(), 1, "there is room: the first one is gone");
-        assert_eq!(reread(&log, 10, 2_000).unwrap().len(), 0);
+        let log = || {
+            let log = ReplayLog::new(10);
+            log.claim(1, UnixTime(100), UnixTime(70)).unwrap();
+            log.claim(2, UnixTime(1_000), UnixTime(70)).unwrap();
+            log
+        };
+        assert_eq!(reread(&log(), 1, 500).unwrap().len(), 1, "there is room: the first one is gone");
+        assert_eq!(reread(&log(), 10, 2_000).unwrap().len(), 0);
         // Nor by a server that starts long after the other one stopped.
         let later = ReplayLog::new(10);
-        later.import(&log.export(UnixTime(70)), UnixTime(500)).unwrap();
+        later.import(&log().export(UnixTime(70)), UnixTime(500)).unwrap();
         assert_eq!(later.len(), 1);
         assert_eq!(later.claim(2, UnixTime(1_000), UnixTime(500)), Err(ClaimError::Used));
     }

@@ -28,6 +28,7 @@ fn kept(store: &impl StateStore, state: State) -> Option<(UnixTime, Vec<u8>)> {
 fn a_fresh_store_keeps_nothing(store: &impl StateStore) {
     for state in BOTH {
         assert_eq!(kept(store, state), None);
+        assert!(!store.has(state).unwrap());
         assert!(store.take(state).unwrap().is_none());
         store.forget(state).unwrap();
     }
@@ -74,9 +75,11 @@ fn what_is_forgotten_is_gone(store: &impl StateStore) {
 
 fn what_is_taken_is_gone(store: &impl StateStore) {
     store.keep(State::ReplayLog, NOW, b"log").unwrap();
+    assert!(store.has(State::ReplayLog).unwrap() && !store.has(State::TicketKeys).unwrap());
     let taken = store.take(State::ReplayLog).unwrap().expect("it is there");
     assert_eq!((taken.at, taken.bytes.as_slice()), (NOW, &b"log"[..]));
     assert!(store.take(State::ReplayLog).unwrap().is_none());
+    assert!(!store.has(State::ReplayLog).unwrap());
     assert_eq!(kept(store, State::ReplayLog), None);
 }
 

@@ -42,7 +42,10 @@ impl Claim {
             Some(signature) => claim.signature(&signature),
             None => claim.fault("there is no header `Signature`"),
         }
-        if claim.faults.is_empty() && Claimed::read(fields).is_err() {
+        // A server finds what is wrong with the list only when it computes the base.
+        let list: Vec<String> = claim.components.iter().map(|name| format!("\"{name}\"")).collect();
+        let as_written = format!("({}){}", list.join(" "), claim.tail);
+        if claim.faults.is_empty() && (as_written != claim.params || Claimed::read(fields).is_err()) {
             claim.fault(
                 "`Signature-Input` is not written as RFC 9651 serialises it: one space between components, none elsewhere, no escapes, numbers without leading zeros",
             );
