@@ -56,7 +56,10 @@ RESPONSE_FIELDS = (
 LISTS = {"accept", "accept-language", "allow", "cache-control", "content-encoding", "content-language", "if-match",
          "if-none-match", "vary", "www-authenticate", "set-cookie"}  # CS-48: these may stand on several lines
 SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}  # RFC 9110, section 9.2.1
-SESSION_INVALID = "urn:countersign:problem:session-invalid"
+# CS-53: the nonce that a server wants to be signed, in the one way that it writes the field.
+NONCE_ASKED = re.compile(rf'cs=\({COMPONENT}(?: {COMPONENT})*\);created;expires;nonce="(csn\.[A-Za-z0-9+/=_.~-]{{12,124}})"'
+                         r';keyid="([^"\\]*)";tag="countersign"')
+PROBLEM = "urn:countersign:problem:"
 
 REQUEST_LIFE = 60  # seconds, CS-25
 TIMEOUT = 30  # seconds without a byte
@@ -76,8 +79,12 @@ class Unverified(Failed):
     """An answer that is not signed for our request: nothing that it says is to be believed."""
 
 
-class SessionInvalid(Unverified):
-    """Such an answer, which asks for a new handshake."""
+class Again(Unverified):
+    """Such an answer, which asks for a new handshake, or for the request once more with this nonce (CS-35)."""
+
+    def __init__(self, message, nonce=None):
+        super().__init__(message)
+        self.nonce = nonce
 
 
 # -- section 1: notation --
@@ -372,19 +379,21 @@ class Client:
         return handshake.finish(answer)
 
     def request(self, method, fields, content):
-        """The verified answer with its signed fields and content. In one case only a request is sent twice (CS-35)."""
+        """The verified answer with its signed fields and content. A request is sent twice at most (CS-35)."""
+        session = self._handshake()
         try:
-            return self._exchange(self._handshake(), method, fields, content)
-        except SessionInvalid:
-            if method not in SAFE and not any(name.lower() == "idempotency-key" for name, _ in fields):
+            return self._exchange(session, method, fields, content)
+        except Again as again:
+            if method not in SAFE and not any(name.lower() == "idempotency-key" for name in fields):
                 raise
-        return self._exchange(self._handshake(), method, fields, content)
+            nonce = again.nonce
+        return self._exchange(session if nonce else self._handshake(), method, fields, content, nonce)
 
-    def _exchange(self, session, method, fields, content):
+    def _exchange(self, session, method, fields, content, nonce=None):
         service, unknown = self.service, "Whether the request had an effect is unknown"
         created = self._ts + int(self._clock() - self._received)
         request = sign_request(session.c2s, session.ticket, method, service.authority, service.target, fields, content,
-                               created, b64u(secrets.token_bytes(18)))
+                               created, nonce or b64u(secrets.token_bytes(18)))
         try:
             response, answer = service.send(method, service.target, request.headers(), content, MAX_CONTENT)
         except (OSError, http.client.HTTPException) as error:
@@ -392,9 +401,14 @@ class Client:
         try:
             signed = verify_response(session.s2c, request, response.status, response.getheaders(), answer)
         except Unverified as error:
-            asks = response.status == 401 and (json_object(answer) or {}).get("type") == SESSION_INVALID
-            kind = SessionInvalid if asks else Unverified
-            raise kind(f"an answer with status {response.status} is refused: {error}. {unknown}") from None
+            message = f"an answer with status {response.status} is refused: {error}. {unknown}"
+            problem = (json_object(answer) or {}).get("type") if response.status == 401 else None
+            if problem in (PROBLEM + "session-invalid", PROBLEM + "clock-skew"):
+                raise Again(message) from None
+            asked = NONCE_ASKED.fullmatch(response.getheader("accept-signature", ""))
+            if problem == PROBLEM + "nonce-required" and asked and asked[2] == session.ticket:
+                raise Again(message, asked[1]) from None
+            raise Unverified(message) from None
         return response, signed, answer
 
 

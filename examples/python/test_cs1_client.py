@@ -164,7 +164,15 @@ class Handler(BaseHTTPRequestHandler):
         s = self.server
         if s.invalid_sessions > 0:
             s.invalid_sessions -= 1
-            return 401, [], b'{"type": "urn:countersign:problem:session-invalid"}'
+            return 401, [], json.dumps({"type": f"urn:countersign:problem:{s.problem}"}).encode()
+        if s.ask > 0:
+            s.ask -= 1
+            s.given = "csn." + secrets.token_urlsafe(24)
+            asked = (f'cs=("@method" "@authority" "@path" "@query");created;expires;nonce="{s.given}"'
+                     f';keyid="cst.{s.ticket}";tag="countersign"')
+            return 401, [("Accept-Signature", s.change_asked(asked))], b'{"type": "urn:countersign:problem:nonce-required"}'
+        if s.given and f';nonce="{s.given}";' not in self.headers["Signature-Input"]:
+            s.errors.append("the nonce that was given")
         s.errors += self.errors(body)
         status, fields, answer = s.page
         answer = answer or json.dumps({"method": self.command, "got": body.decode()}).encode()
@@ -223,7 +231,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.seen, self.errors, self.nonces, self.invalid_sessions = [], [], set(), 0
+        self.seen, self.errors, self.nonces, self.invalid_sessions, self.ask = [], [], set(), 0, 0
+        self.problem, self.given, self.change_asked = "session-invalid", None, unchanged
         self.page = (200, [("Content-Type", "application/json")], b"")
         self.change_m2 = self.change_m4 = self.change_coverage = unchanged
         self.change_answer = lambda *answer: answer
@@ -617,6 +626,37 @@ class Exchange(unittest.TestCase):
         self.server.change_answer = lambda *_: (400, [], b'{"type": "urn:countersign:problem:session-invalid"}')
         self.refused("status 400")
         self.assertEqual(len(self.server.seen), 3)
+
+    def test_clock_skew_causes_one_new_handshake(self):
+        self.server.problem, self.server.invalid_sessions = "clock-skew", 1
+        self.assertEqual(self.call()[0], 0)
+        self.assertEqual(len([line for line in self.server.seen if "authenticate" in line]), 2)
+
+    def test_a_nonce_that_the_server_asks_for_is_signed_once_where_the_request_may_be_repeated(self):
+        for times, arguments, code, sent in ((1, (), 0, 2), (2, (), 1, 2), (1, ("-d", "{}"), 1, 1), (1, ("-X", "PUT"), 1, 1)):
+            self.server.seen.clear()
+            self.server.ask, self.server.given = times, None
+            self.assertEqual(self.call(*arguments)[0], code, arguments)
+            self.assertEqual(len([line for line in self.server.seen if "authenticate" in line]), 1)
+            self.assertEqual(len([line for line in self.server.seen if "/v1" in line]), sent)
+        self.assertEqual(self.server.errors, [])
+
+    def test_a_nonce_is_taken_only_from_a_member_of_this_profile_and_session(self):
+        for old, new in (("cs=", "sig="), ('tag="countersign"', 'tag="countersign-direct"'), ("cst.", "cst.A"), ("csn.", ""),
+                         (";created;", ';alg="ed25519";created;')):
+            self.server.seen.clear()
+            self.server.ask, self.server.given = 1, None
+            self.server.change_asked = lambda text, old=old, new=new: text.replace(old, new)
+            self.refused("unknown")
+            self.assertEqual(len(self.server.seen), 3, old)
+
+    def test_an_idempotency_key_lets_a_request_be_repeated(self):
+        service = cs1.Service(f"http://127.0.0.1:{self.server.server_port}/v1", None)
+        self.addCleanup(service._connection.close)
+        self.server.ask = 1
+        client = cs1.Client(service, OURS, THEIRS, SECRET.encode())
+        response, _, _ = client.request("POST", {"content-type": "text/plain", "idempotency-key": "k-1"}, b"x")
+        self.assertEqual((response.status, self.server.seen.count("POST /v1"), self.server.errors), (200, 2, []))
 
     def test_content_that_is_too_long_to_be_held_is_not_printed(self):
         self.server.page = (200, [], b"x" * cs1.MAX_CONTENT)

@@ -210,7 +210,7 @@ fn the_client_that_was_written_from_the_specification_gets_along_with_serve() {
         return;
     }
     let orders = Orders::new(&[]);
-    let serving =
+    let mut serving =
         Serving::start(&orders.home, &["--listen", "http://127.0.0.1:0", "--listen", "https://127.0.0.1:0"]);
     for url in &serving.urls {
         let certificate = orders.home.certificate();
@@ -228,8 +228,13 @@ fn the_client_that_was_written_from_the_specification_gets_along_with_serve() {
         let body = STANDARD.decode(shown["body"].as_str().unwrap()).unwrap();
         assert!(String::from_utf8(body).unwrap().contains(r#""service":"billing""#));
     }
+    // After a crash it is asked for a fresh nonce.
+    serving.kill();
+    let serving = Serving::http(&orders.home);
+    let url = format!("{}/hello", serving.url());
+    assert_eq!(example(&orders, &url, &[]).json()["service"], "billing");
     let other = Orders { secret: orders.home.secret_file("other", &new_secret()), ..orders };
-    example(&other, &format!("{}/hello", serving.urls[0]), &[]).refused(1, &["answered 401"]);
+    example(&other, &url, &[]).refused(1, &["answered 401"]);
 }
 
 /// Passes one connection on to `server`, and in the first signed message that comes back puts `to` for `from`, which is as
