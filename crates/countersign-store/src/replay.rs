@@ -127,8 +127,10 @@ impl ReplayLog {
                 bytes.extend(slot.to_be_bytes());
                 bytes.extend((ids.len() as u64).to_be_bytes());
                 let zero = ids.zero.then_some(0);
+                // As they were claimed: the next process mixes them by a factor of its own.
+                let unmix = inverse(self.factor);
                 for id in ids.places.iter().copied().filter(|id| *id != 0).chain(zero) {
-                    bytes.extend(id.to_be_bytes());
+                    bytes.extend(id.wrapping_mul(unmix).to_be_bytes());
                 }
             }
         }
@@ -201,6 +203,17 @@ impl ReplayLog {
             self.forget(&mut shard.lock().unwrap_or_else(PoisonError::into_inner), now);
         }
     }
+}
+
+/// What undoes a multiplication by an odd number, modulo 2^128 (Newton's iteration: each step doubles the bits that are right,
+/// and an odd number is its own inverse in the last three).
+const fn inverse(odd: u128) -> u128 {
+    let (mut inverse, mut step) = (odd, 0);
+    while step < 6 {
+        inverse = inverse.wrapping_mul(2_u128.wrapping_sub(odd.wrapping_mul(inverse)));
+        step += 1;
+    }
+    inverse
 }
 
 impl std::fmt::Debug for ReplayLog {

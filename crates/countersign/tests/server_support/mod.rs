@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 pub(crate) use callers::*;
+#[allow(unused_imports, reason = "each file of tests uses its part")]
 pub(crate) use signed::*;
 
 /// Where requests come from unless a test says otherwise.

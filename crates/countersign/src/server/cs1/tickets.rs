@@ -65,7 +65,7 @@ impl Tickets {
         let keys = match keys {
             // Each run seals with a key of its own: it tells what was sealed before.
             Some(mut keys) => {
-                keys.rotate(&random, now);
+                keys.begin_run(&random, now);
                 keys
             }
             None => TicketKeys::new(service.clone(), &random, now),
