@@ -109,7 +109,7 @@ pub(super) fn judge(
     };
     attempt.with_credential(&who);
     let verified =
-        unclaimed.claim(&keys.id, |id, until| burn(&inner.replays, id, until, now, Refusal::RequestReplayed))?;
+        unclaimed.claim(&keys.id, |id, until| burn(inner, id, until, now, Refusal::RequestReplayed))?;
     let Kept { content, coverage, .. } = verified.keep();
     let mut signed = signed;
     for name in [SIGNATURE_INPUT, SIGNATURE] {
