@@ -16,7 +16,7 @@ use crate::identity::ServiceName;
 use crate::token::TokenError;
 use crate::{UnixTime, lp};
 
-/// A key seals for this long (seconds) and opens for as long again.
+/// A key seals for this long, in seconds. How long it goes on opening is for its user to say.
 pub const KEY_LIFETIME: u64 = 12 * 60 * 60;
 /// Nothing sealed here is longer, in characters.
 const MAX_LEN: usize = 512;
@@ -84,6 +84,11 @@ impl SealingKeys {
     pub(crate) fn rotate(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
         let next = Generation::new(self.purpose, random, now);
         self.previous.insert(0, std::mem::replace(&mut self.current, next));
+    }
+
+    /// Erases all keys before the current one but the last: for what lives much shorter than a key seals.
+    pub(crate) fn keep_one_previous(&mut self) {
+        self.previous.truncate(1);
     }
 
     /// Erases the keys before the current one of which nothing that they sealed can be good any more: so long, in seconds,
