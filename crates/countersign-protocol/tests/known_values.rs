@@ -89,12 +89,14 @@ fn names_and_profiles_are_written_as_they_are_read() {
     assert_eq!(format!("{name} {name:?}"), r#"orders-2 "orders-2""#);
     assert_eq!(String::from(name.clone()), "orders-2");
     assert_eq!(CredentialId { peer: name, number: 3 }.to_string(), "orders-2/3");
-    for (profile, text) in [(Profile::SharedSecret, "shared-secret"), (Profile::ApiKey, "api-key")] {
+    for (profile, text) in
+        [(Profile::SharedSecret, "shared-secret"), (Profile::ApiKey, "api-key"), (Profile::Cs1, "cs1")]
+    {
         assert_eq!((profile.as_str(), profile.to_string()), (text, text.to_owned()));
         assert_eq!(text.parse(), Ok(profile));
         assert_eq!(serde_json::to_string(&profile).unwrap(), format!("{text:?}"));
     }
-    assert!("cs1".parse::<Profile>().is_err());
+    assert!("cs2".parse::<Profile>().is_err());
 }
 
 #[test]

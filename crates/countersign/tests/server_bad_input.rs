@@ -105,7 +105,7 @@ async fn bodies_of_verify_challenge_are_as_strict() {
 #[tokio::test]
 async fn a_later_protocol_is_named_as_such_on_both_endpoints() {
     let world = World::new();
-    let body = json!({"protocol": "cs1", "apiKey": world.billing.key.expose(), "nonce": "AAAA"});
+    let body = json!({"protocol": "cs2", "apiKey": world.billing.key.expose(), "nonce": "AAAA"});
     for path in ENDPOINTS {
         let answer = world.post(path, &body).await;
         world.assert_refused(&answer, 400, "unsupported-protocol", "unsupported-protocol");
