@@ -72,7 +72,7 @@ fn without_keyid(text: &str) -> String {
     const START: &str = "keyid=\"";
     let Some((before, rest)) = text.split_once(START) else { return text.to_owned() };
     let after = rest.split_once('"').map_or("", |(_, after)| after);
-    let kind = rest.get(..4).filter(|kind| *kind == "cst.").unwrap_or_default();
+    let kind = if rest.starts_with("cst.") { "cst" } else { "" };
     format!("{before}{START}{kind}...\"{after}")
 }
 
