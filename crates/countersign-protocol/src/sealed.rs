@@ -16,7 +16,7 @@ use crate::identity::ServiceName;
 use crate::token::TokenError;
 use crate::{UnixTime, lp};
 
-/// A key seals for this long (seconds) and opens for as long again.
+/// A key seals for this long, in seconds. How long it goes on opening is for its user to say.
 pub const KEY_LIFETIME: u64 = 12 * 60 * 60;
 /// Nothing sealed here is longer, in characters.
 const MAX_LEN: usize = 512;

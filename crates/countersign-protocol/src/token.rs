@@ -69,7 +69,7 @@ impl TokenKeys {
         self.0.is_due(now)
     }
 
-    /// Makes a new current key; the old one goes on opening.
+    /// Makes a new current key; the one before goes on opening, and those before that are erased.
     pub fn rotate(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
         self.0.rotate(random, now);
     }

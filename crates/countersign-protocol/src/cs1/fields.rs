@@ -132,6 +132,12 @@ pub fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
+/// Whether this field of a request has to be covered whenever it is there (CS-24).
+#[must_use]
+pub fn has_to_be_covered(name: &str) -> bool {
+    place(&OF_REQUESTS, name).is_some()
+}
+
 /// The place of `name` in one of these lists. Few in a list are as long as another: to look at each takes less time than
 /// a binary search.
 pub(super) fn place(list: &[&'static str], name: &str) -> Option<usize> {

@@ -17,7 +17,7 @@ use crate::UnixTime;
 use crate::mac::{MacKey, Tag, encode_hex};
 use crate::refusal::Refusal;
 
-pub use super::fields::join_cookies;
+pub use super::fields::{has_to_be_covered, join_cookies};
 pub use super::name::{DIRECT_TAG, TAG};
 
 /// For how long a signature can be good at most, in seconds (CS-25).

@@ -355,7 +355,8 @@ impl Authenticator {
     }
 
     /// Writes to the store which credentials were used, to the trail for how many attempts there was no line, and to what
-    /// is kept ([`Builder::state`]) which nonces were used, up to now: when nothing is served any more and the process ends. Blocks.
+    /// is kept ([`Builder::state`]) which nonces were used, up to now: when nothing is served any more and the process ends.
+    /// Nothing under `cs1` is accepted after that if state is kept, also on connections that are open still. Blocks.
     ///
     /// # Errors
     /// The store cannot be written.

@@ -299,10 +299,10 @@ impl<'a> Holder<'a> {
 
 impl<'a> Found<'a> {
     /// Who may prove himself as the client of this pair under `cs1`: C is what was looked up, S is `server` (CS-14).
-    pub(super) fn cs1(&self, server: &str) -> Result<Vec<Arc<Cs1Credential>>, Refusal> {
+    pub(super) fn cs1(&self, server: &ApiKey) -> Result<Vec<Arc<Cs1Credential>>, Refusal> {
         match self.holder {
             Holder::Cs1(credentials) => {
-                let of_pair = |one: &&Arc<Cs1Credential>| one.our_key.expose() == server;
+                let of_pair = |one: &&Arc<Cs1Credential>| one.our_key == *server;
                 let pairs: Vec<_> = credentials.iter().filter(of_pair).cloned().collect();
                 if pairs.is_empty() { Err(Refusal::UnknownKey) } else { Ok(pairs) }
             }

@@ -44,9 +44,13 @@ pub(super) fn proof(headers: &mut HeaderMap) {
     });
 }
 
+/// A name as who reads all marks alike reads it.
+pub(super) fn spelled(name: &HeaderName) -> String {
+    name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
 /// Removes every field whose name matches when each mark in it is read as `-`.
 pub fn remove_spelled(headers: &mut HeaderMap, matches: impl Fn(&str) -> bool) {
-    let spelled = |name: &HeaderName| name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let doomed: Vec<HeaderName> = headers.keys().filter(|name| matches(&spelled(name))).cloned().collect();
     for name in doomed {
         headers.remove(name);

@@ -11,6 +11,7 @@
     reason = "a broken fixture ends the test"
 )]
 
+mod attack;
 mod callers;
 mod signed;
 
@@ -33,6 +34,8 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+#[allow(unused_imports, reason = "each file of tests uses its part")]
+pub(crate) use attack::*;
 pub(crate) use callers::*;
 #[allow(unused_imports, reason = "each file of tests uses its part")]
 pub(crate) use signed::*;

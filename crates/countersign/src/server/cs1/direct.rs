@@ -30,11 +30,12 @@ pub(super) fn verify<'c>(
     request: &RequestParts<'_>,
     policy: Policy<'_>,
 ) -> Result<(Arc<Cs1Credential>, Unclaimed<'c>), Refusal> {
-    let client: ApiKey = pair.client.parse().map_err(|_| Refusal::SignatureForm)?;
+    let [client, server]: [Result<ApiKey, _>; 2] = [pair.client, pair.server].map(str::parse);
+    let (Ok(client), Ok(server)) = (client, server) else { return Err(Refusal::SignatureForm) };
     let found = snapshot.find(&client, inner.clock.now());
     attempt.with_key(&found);
     attempt.check_failures()?;
-    let pairs = found.cs1(pair.server).and_then(|mut pairs| {
+    let pairs = found.cs1(&server).and_then(|mut pairs| {
         pairs.retain(|one| one.direct().is_some());
         if pairs.is_empty() { Err(Refusal::DirectOff) } else { Ok(pairs) }
     });

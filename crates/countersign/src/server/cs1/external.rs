@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use http::uri::Authority;
 use http::{HeaderMap, Uri, header::HOST};
 
 /// `https://orders.example`, or with a path prefix that a proxy in front takes away: `https://example.com/orders`.
@@ -71,19 +72,16 @@ impl fmt::Display for ExternalUrl {
 /// The one of `urls` that a request was sent to, as its target or its `Host` says. One that names none of them was meant
 /// for somebody else, or the name was changed on the way.
 pub(super) fn find<'a>(urls: &'a [ExternalUrl], uri: &Uri, headers: &HeaderMap) -> Option<&'a ExternalUrl> {
-    // An absolute target goes before the header (RFC 9112, section 3.2.2), and is all that HTTP/2 has.
-    let said = match uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => {
-            let mut hosts = headers.get_all(HOST).iter();
-            let host = hosts.next()?.to_str().ok()?;
-            if hosts.next().is_some() {
-                return None;
-            }
-            host
-        }
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Some(host.to_str().ok()?),
+        (None, _) => None,
+        (Some(_), Some(_)) => return None,
     };
-    named(urls, said)
+    // An absolute target goes before the header (RFC 9112, section 3.2.2), and is all that HTTP/2 needs.
+    let url = named(urls, uri.authority().map(Authority::as_str).or(host)?)?;
+    // The header is covered by nothing. A handler that reads it must not find another name there.
+    (host.is_none_or(|host| url.is(host))).then_some(url)
 }
 
 /// The one with this authority.
@@ -146,5 +144,16 @@ mod tests {
         // The target goes before the header.
         let absolute = Uri::from_static("https://evil.example/x");
         assert_eq!(find(&urls, &absolute, &twice), None);
+        // Both, and they say the same or not.
+        let both = |target: &'static str, host: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static(host));
+            find(&urls, &Uri::from_static(target), &headers).map(ToString::to_string)
+        };
+        let same = both("https://orders.example/x", "Orders.example:443");
+        assert_eq!(same.as_deref(), Some("https://orders.example/api"));
+        assert_eq!(both("https://evil.example/x", "orders.example"), None);
+        assert_eq!(both("https://orders.example/x", "evil.example"), None);
+        assert_eq!(both("https://orders.example/x", "orders.example:8443"), None);
     }
 }

@@ -43,15 +43,14 @@ pub(in crate::server) fn accept(
     attempt.with_key(&found);
     attempt.check_request()?;
     attempt.check_failures()?;
-    let pairs = found.cs1(hello.server.expose());
+    let pairs = found.cs1(&hello.server);
     let holders = match &pairs {
         Ok(pairs) => Holders::Live(pairs),
         Err(refusal) => Holders::Nobody(*refusal),
     };
     let presented = Presented { hello: &hello, challenge: &challenge, proof: &proof, exporter };
     let unclaimed = server::verify(&inner.cs1.issuer, presented, holders, inner.effort(&snapshot), now)?;
-    let claimed =
-        unclaimed.claim(|claim| burn(&inner.replays, claim.id, claim.expires, now, Refusal::ChallengeUsed));
+    let claimed = unclaimed.claim(|claim| burn(inner, claim.id, claim.expires, now, Refusal::ChallengeUsed));
     let verified = claimed.map_err(|(refusal, holder)| {
         attempt.with_credential(&holder.who);
         refusal

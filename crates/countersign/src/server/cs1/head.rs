@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use countersign_protocol::cs1::content::ContentRule;
-use countersign_protocol::cs1::request::{Claimed, RequestParts};
+use countersign_protocol::cs1::request::{Claimed, RequestParts, has_to_be_covered};
 use countersign_protocol::cs1::{Coverage, Kept, KeyName, Policy, accept};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::wire::header;
 use countersign_store::random;
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -18,7 +19,7 @@ use super::{TlsExporter, burn, external};
 use crate::server::attempt::Attempt;
 use crate::server::authenticator::{Authenticator, Inner};
 use crate::server::snapshot::Identified;
-use crate::server::strip::remove_spelled;
+use crate::server::strip::spelled;
 
 const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 const SIGNATURE: HeaderName = HeaderName::from_static("signature");
@@ -110,8 +111,8 @@ pub(super) fn judge(
         }
     };
     attempt.with_credential(&who);
-    let verified = unclaimed
-        .claim(&session, |id, until| burn(&inner.replays, id, until, now, Refusal::RequestReplayed))?;
+    let verified =
+        unclaimed.claim(&session, |id, until| burn(inner, id, until, now, Refusal::RequestReplayed))?;
     let Kept { content, coverage, .. } = verified.keep();
     let mut signed = signed;
     for name in [SIGNATURE_INPUT, SIGNATURE] {
@@ -151,14 +152,35 @@ fn target(inner: &Inner, authenticator: &Authenticator, parts: &Parts) -> Result
     })
 }
 
-/// Takes out of a verified request what must not travel on: the signature, which is nobody else's business, and what would send
-/// the handler elsewhere than what was signed (CS-47).
+/// Takes out of a verified request what must not travel on: the signature, which is nobody else's business; what would send
+/// the handler elsewhere than what was signed (CS-47); and what some readers take for a field that has to be covered, since they
+/// read every mark in a name alike (`x_http_method_override`, see [`crate::server::strip_credentials`]).
 pub(super) fn clean(headers: &mut HeaderMap, coverage: &Coverage) {
     headers.remove(SIGNATURE_INPUT);
     headers.remove(SIGNATURE);
-    for name in ["x-original-url", "x-rewrite-url"] {
-        if !coverage.covers(&HeaderName::from_static(name)) {
-            remove_spelled(headers, |spelled| spelled == name);
-        }
+    let misleads = |name: &&HeaderName| {
+        let spelled = spelled(name);
+        let known = ["x-original-url", "x-rewrite-url"].contains(&&*spelled) || has_to_be_covered(&spelled);
+        known && !coverage.covers(name)
+    };
+    let doomed: Vec<HeaderName> = headers.keys().filter(misleads).cloned().collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+    keep_covered(headers, coverage);
+}
+
+/// `Connection` is covered by nothing, and a proxy takes out what it names (RFC 9110, section 7.6.1): anybody on the way could
+/// have what was signed taken out behind us, such as `If-Match`.
+fn keep_covered(headers: &mut HeaderMap, coverage: &Coverage) {
+    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    let is_covered = |option: &&str| option.parse::<HeaderName>().is_ok_and(|name| coverage.covers(&name));
+    let options = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let left = options.filter(|option| !is_covered(option)).collect::<Vec<_>>().join(", ");
+    if headers.remove(CONNECTION).is_some()
+        && !left.is_empty()
+        && let Ok(left) = HeaderValue::from_str(&left)
+    {
+        headers.insert(CONNECTION, left);
     }
 }

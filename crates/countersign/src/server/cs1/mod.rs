@@ -32,6 +32,8 @@ use countersign_protocol::shared_secret::Lifetime;
 use countersign_store::{ClaimError, ReplayLog, StateStore, StoreError, random};
 use zeroize::Zeroizing;
 
+use super::authenticator::Inner;
+
 pub use countersign_protocol::cs1::Coverage;
 pub use external::{ExternalUrl, ExternalUrlError};
 pub(super) use handshake::{accept, challenge};
@@ -80,13 +82,13 @@ impl Cs1 {
 
 /// Burns a nonce or a challenge; `used` is the refusal if somebody was faster.
 pub(super) fn burn(
-    replays: &ReplayLog,
+    inner: &Inner,
     id: u128,
     expires: UnixTime,
     now: UnixTime,
     used: Refusal,
 ) -> Result<(), Refusal> {
-    replays.claim(id, expires, now).map_err(|error| match error {
+    inner.replays.claim(id, expires, now).map_err(|error| match error {
         ClaimError::Used => used,
         ClaimError::Full => Refusal::ReplayLogFull,
         // Its time was over while it was judged.
@@ -94,5 +96,7 @@ pub(super) fn burn(
             Refusal::ChallengeUsed => Refusal::ChallengeExpired,
             _ => Refusal::ClockSkew,
         },
-    })
+    })?;
+    // What is burned behind the log that the next start reads would pass again there.
+    if inner.cs1.tickets.is_closed() { Err(Refusal::ReplayLogFull) } else { Ok(()) }
 }

@@ -1,5 +1,7 @@
 //! Signs what the handler answers (section 7).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use countersign_protocol::problem::Problem;
 use countersign_protocol::refusal::Refusal;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty, Full};
 
@@ -36,10 +38,11 @@ pub(super) struct Signer<'a> {
     pub(super) key: &'a MacKey,
     pub(super) signed: &'a Signed,
     pub(super) request_id: &'a str,
+    pub(super) version: Version,
     /// Whether the other side takes trailers.
     pub(super) trailers: bool,
-    /// Whether trailers travel without being named before.
-    pub(super) is_http2: bool,
+    /// Whether the request's content has turned out not to be what was signed, if it is a stream.
+    pub(super) request: Option<&'a Arc<AtomicBool>>,
 }
 
 /// What the handler's body came to.
@@ -136,10 +139,11 @@ impl Signer<'_> {
     }
 
     fn flowing(&self, mut parts: Parts, before: Vec<Bytes>, body: ResponseBody) -> Response<ResponseBody> {
+        // HTTP/1.1 sends those only that are announced.
+        let sent = (self.version < Version::HTTP_2).then(|| announced(&parts.headers));
         // Trailers need the chunked coding in HTTP/1.1 (RFC 9112, section 7.1).
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.insert(COUNTERSIGN_BODY, HeaderValue::from_static(STREAM));
-        let named = (!self.is_http2).then(|| named(&parts.headers));
         parts.headers.append(TRAILER, HeaderValue::from_name(COUNTERSIGN_BODY_MAC));
         match self.instructions(&parts) {
             Ok(mut instructions) => {
@@ -147,7 +151,12 @@ impl Signer<'_> {
                     return self.unsignable(&Refusal::SignatureForm);
                 };
                 put(&mut parts, instructions);
-                Response::from_parts(parts, Outgoing::new(before, body, *signer, named).boxed_unsync())
+                let request = self.request.map(Arc::clone);
+                Response::from_parts(
+                    parts,
+                    Outgoing { before: before.into_iter(), body, signer: Some(*signer), sent, request }
+                        .boxed_unsync(),
+                )
             }
             Err(refusal) => self.unsignable(&refusal),
         }
@@ -178,9 +187,9 @@ impl Signer<'_> {
     }
 }
 
-/// The trailers that `Trailer` announces (RFC 9110, section 6.6.2).
-fn named(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(TRAILER).iter().filter_map(|value| value.to_str().ok());
+/// The names of trailers that are announced.
+fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 

@@ -9,7 +9,7 @@ use countersign_protocol::cs1::content::ContentRule;
 use countersign_protocol::cs1::request::join_cookies;
 use countersign_protocol::identity::Profile;
 use countersign_protocol::refusal::Refusal;
-use http::header::TE;
+use http::header::{CONTENT_LENGTH, TE};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body;
@@ -44,7 +44,10 @@ where
     R::Error: Into<BoxError>,
 {
     let source = authenticator.source(&parts.extensions, &parts.headers);
-    join_cookies(&mut parts.headers);
+    // In HTTP/1.1 nothing parts a cookie but who wants it read in two ways (CS-28).
+    if parts.version >= Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
+    }
     let mut attempt = Attempt::new(&authenticator, source, "signed");
     let admitted = admit(&authenticator, &mut attempt, take_streams, &parts, body).await;
     let Admitted { head, body, failed } = match admitted {
@@ -52,19 +55,22 @@ where
         Err(refusal) => return Ok(reject(&authenticator, &mut attempt, refusal, &parts).await),
     };
     let request_id = std::mem::take(&mut attempt.request_id);
-    let is_http2 = parts.version == Version::HTTP_2;
-    let trailers = is_http2 || takes_trailers(&parts);
+    let version = parts.version;
+    let trailers = version >= Version::HTTP_2 || (version == Version::HTTP_11 && takes_trailers(&parts));
     prepare(&mut parts, &head.who.id, head.coverage);
     parts.extensions.insert(SourceAddr(source));
     if failed.is_some() {
         parts.extensions.insert(NotFinal);
+        // Covered by nothing. What is passed on with a length is complete before it is known to be what was signed.
+        parts.headers.remove(CONTENT_LENGTH);
     }
     let id = HeaderValue::from_str(&request_id).ok();
     if let Some(id) = &id {
         parts.headers.insert(strip::REQUEST_ID, id.clone());
     }
     let response = inner.call(Request::from_parts(parts, body)).await?;
-    if failed.is_some_and(|failed| failed.load(Ordering::Acquire)) {
+    let has_failed = || failed.as_ref().is_some_and(|failed| failed.load(Ordering::Acquire));
+    if has_failed() {
         // Whatever the handler made of it: the request was not what it was signed as.
         return Ok(late(&authenticator, request_id));
     }
@@ -78,10 +84,13 @@ where
         key: &head.answer,
         signed: &head.signed,
         request_id: &request_id,
+        version,
         trailers,
-        is_http2,
+        request: failed.as_ref(),
     };
-    Ok(signer.sign(response).await)
+    let response = signer.sign(response).await;
+    // The response may have been made of it while it was held.
+    Ok(if has_failed() { late(&authenticator, request_id) } else { response })
 }
 
 struct Admitted {

@@ -75,7 +75,6 @@ impl<B> Incoming<B> {
     }
 
     fn finish(&mut self, trailers: Option<&HeaderMap>) -> Result<(), NotSigned> {
-        // It is finished once; what comes after the end is nothing.
         let Some(check) = self.check.take() else { return Ok(()) };
         check.finish_with(trailers).map_err(|_| self.fail())
     }
@@ -102,7 +101,8 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if this.failed.load(Ordering::Acquire) {
+        // What comes after the end, right or wrong, is nothing.
+        if this.check.is_none() {
             return Poll::Ready(None);
         }
         Poll::Ready(match ready!(this.body.as_mut().poll_frame(context)) {
@@ -141,31 +141,28 @@ where
 /// A response's content on its way to the client.
 pub(super) struct Outgoing {
     /// What was read before it was known that it would be too much to be held.
-    before: std::vec::IntoIter<Bytes>,
-    body: ResponseBody,
-    signer: Option<StreamSigner>,
-    /// The handler's own trailers that are sent; `None` for all.
-    named: Option<Vec<HeaderName>>,
+    pub(super) before: std::vec::IntoIter<Bytes>,
+    pub(super) body: ResponseBody,
+    pub(super) signer: Option<StreamSigner>,
+    /// Which of its trailers are sent, if not all: of others the MAC must not speak.
+    pub(super) sent: Option<Vec<HeaderName>>,
+    /// Whether the request's content has turned out not to be what was signed, if it is a stream.
+    pub(super) request: Option<Arc<AtomicBool>>,
 }
 
 impl Outgoing {
-    /// In HTTP/1.1 only those trailers travel that the response's `Trailer` has `named`: what is under the MAC and does not
-    /// arrive would make the response a forgery.
-    pub(super) fn new(
-        before: Vec<Bytes>,
-        body: ResponseBody,
-        signer: StreamSigner,
-        named: Option<Vec<HeaderName>>,
-    ) -> Self {
-        Self { before: before.into_iter(), body, signer: Some(signer), named }
-    }
-
     /// The trailers with the MAC over all of it.
     fn close(&mut self, mut trailers: HeaderMap) -> Option<Result<Frame<Bytes>, BoxError>> {
         let signer = self.signer.take()?;
-        if let Some(named) = &self.named {
-            let lost: Vec<_> = trailers.keys().filter(|name| !named.contains(name)).cloned().collect();
-            for name in lost {
+        if self.request.as_ref().is_some_and(|failed| failed.load(Ordering::Acquire)) {
+            // What the handler made of it is no answer to what was signed (CS-38).
+            return Some(Err(NotSigned.into()));
+        }
+        // Ours to say, as in the head.
+        trailers.remove(COUNTERSIGN_BODY_MAC);
+        if let Some(sent) = &self.sent {
+            let unsent: Vec<_> = trailers.keys().filter(|name| !sent.contains(name)).cloned().collect();
+            for name in unsent {
                 trailers.remove(name);
             }
         }

@@ -1,7 +1,7 @@
 //! The keys that seal tickets, and what is kept of them and of used nonces for the next start (CS-20, CS-42, CS-45).
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use countersign_protocol::UnixTime;
@@ -33,8 +33,11 @@ pub(in crate::server) struct Tickets {
     opened: TicketCache,
     /// When it was last written down that the keys are in use, in seconds since 1970.
     noted: AtomicU64,
-    /// When this run began, if the log of used nonces of the one before was lost (CS-43).
+    /// Up to when something may have been accepted of which nothing is known, if the log of used nonces of the run before was
+    /// lost (CS-43): when this run began, or when that one was last in use by a clock that was ahead of ours.
     lost: Option<UnixTime>,
+    /// Whether the log of used nonces was written for the next start.
+    closed: AtomicBool,
 }
 
 impl Tickets {
@@ -46,10 +49,11 @@ impl Tickets {
         replays: &ReplayLog,
         now: UnixTime,
     ) -> Result<Self, StoreError> {
-        let (mut keys, mut remembers) = (None, false);
+        let (mut keys, mut remembers, mut last) = (None, false, now);
         if let Some(state) = &state {
             let log = state.take(State::ReplayLog)?;
             let kept = state.kept(State::TicketKeys)?;
+            last = [&kept, &log].into_iter().flatten().map(|kept| kept.at).fold(now, UnixTime::max);
             // Whoever has never run has forgotten nothing.
             remembers = match (&kept, log) {
                 (None, None) => !state.has(State::TicketKeys)?,
@@ -70,9 +74,9 @@ impl Tickets {
             }
             None => TicketKeys::new(service.clone(), &random, now),
         };
-        let lost = (!remembers).then_some(now);
-        let opened = TicketCache::new(OPENED);
-        let this = Self { keys: RwLock::new(keys), state, opened, noted: AtomicU64::new(0), lost };
+        let lost = (!remembers).then_some(last);
+        let (opened, closed) = (TicketCache::new(OPENED), AtomicBool::new(false));
+        let this = Self { keys: RwLock::new(keys), state, opened, noted: AtomicU64::new(0), lost, closed };
         // Before the first ticket is given out.
         this.upkeep(now)?;
         Ok(this)
@@ -148,9 +152,17 @@ impl Tickets {
         Ok(())
     }
 
-    /// Writes down which nonces were used, at a clean stop: nothing may be accepted any more. Blocks.
+    /// Whether nothing may be burned any more: the next start would not know of it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Writes down which nonces were used, at a clean stop. Nothing is accepted any more from then on, also where a connection is
+    /// still open. Blocks.
     pub(in crate::server) fn close(&self, replays: &ReplayLog, now: UnixTime) -> Result<(), StoreError> {
         let Some(state) = &self.state else { return Ok(()) };
+        // Before the log is read: who burns after that sees it.
+        self.closed.store(true, Ordering::Release);
         let bytes = self.keys.read().unwrap_or_else(PoisonError::into_inner).export();
         state.keep(State::TicketKeys, now, &bytes)?;
         state.keep(State::ReplayLog, now, &replays.export(now))
