@@ -103,9 +103,13 @@ fn a_server_takes_nobody_in_whom_a_damaged_store_does_not_name() {
         assert!(command.output().unwrap().status.code().is_some(), "doctor crashed at byte {at}");
         // It comes up or says why not.
         let listed = pair.orders.run(&["peer", "list", "--json"]);
-        if listed.code == 0 {
+        let serving = (listed.code == 0).then(|| Serving::http_or_why_not(&pair.orders));
+        if let Some(Err(log)) = &serving {
+            // It reads and writes more than the list of peers.
+            assert!(log.contains("damaged"), "{log}");
+        }
+        if let Some(Ok(serving)) = serving {
             started += 1;
-            let serving = Serving::http(&pair.orders);
             let stranger = serde_json::json!({"apiKey": support::new_key()});
             let reply = support::raw::post(serving.address(), "/authenticate", &[], &stranger);
             assert_eq!(reply.status, 401);

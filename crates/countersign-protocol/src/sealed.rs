@@ -82,15 +82,13 @@ impl SealingKeys {
 
     /// Makes a new current key; the old one goes on opening.
     pub(crate) fn rotate(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
-        self.begin_run(random, now);
-        self.previous.truncate(1);
-    }
-
-    /// The same at the start of a process: all others go on opening until they are erased, however many starts there were
-    /// in a short time.
-    pub(crate) fn begin_run(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
         let next = Generation::new(self.purpose, random, now);
         self.previous.insert(0, std::mem::replace(&mut self.current, next));
+    }
+
+    /// Erases all keys before the current one but the last: for what lives much shorter than a key seals.
+    pub(crate) fn keep_one_previous(&mut self) {
+        self.previous.truncate(1);
     }
 
     /// Erases the keys before the current one of which nothing that they sealed can be good any more: so long, in seconds,

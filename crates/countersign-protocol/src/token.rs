@@ -72,6 +72,7 @@ impl TokenKeys {
     /// Makes a new current key; the one before goes on opening, and those before that are erased.
     pub fn rotate(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
         self.0.rotate(random, now);
+        self.0.keep_one_previous();
     }
 
     /// Seals `claims` under the current key.

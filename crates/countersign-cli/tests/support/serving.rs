@@ -36,8 +36,19 @@ impl Serving {
         Self::of(command, &home.beside("serve.log"), listeners)
     }
 
+    /// The same, for a home with which it may not come up: what it said then.
+    pub fn http_or_why_not(home: &Home) -> Result<Self, String> {
+        let mut command = home.command(&["serve"]);
+        command.args(["--listen", "http://127.0.0.1:0"]);
+        Self::try_of(command, &home.beside("serve.log"), 1)
+    }
+
     /// Any server that says what it listens on.
-    pub fn of(mut command: Command, log: &std::path::Path, listeners: usize) -> Self {
+    pub fn of(command: Command, log: &std::path::Path, listeners: usize) -> Self {
+        Self::try_of(command, log, listeners).unwrap_or_else(|log| panic!("no listener: {log}"))
+    }
+
+    fn try_of(mut command: Command, log: &std::path::Path, listeners: usize) -> Result<Self, String> {
         let file = File::options().create(true).append(true).open(log).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
@@ -49,12 +60,11 @@ impl Serving {
         });
         let mut serving = Self { child, log: log.to_owned(), urls: Vec::new() };
         for _ in 0..listeners {
-            let line =
-                lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no listener: {}", serving.log()));
+            let Ok(line) = lines.recv_timeout(PATIENCE) else { return Err(serving.log()) };
             let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}"));
             serving.urls.push(url.to_owned());
         }
-        serving
+        Ok(serving)
     }
 
     /// The first URL.

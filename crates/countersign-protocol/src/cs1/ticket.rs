@@ -81,12 +81,6 @@ impl TicketKeys {
         self.0.rotate(random, now);
     }
 
-    /// The same at the start of a process, with keys that were kept ([`TicketKeys::import`]): it tells what was sealed before it
-    /// ([`TicketKeys::open_noting`]).
-    pub fn begin_run(&mut self, random: &Zeroizing<[u8; 40]>, now: UnixTime) {
-        self.0.begin_run(random, now);
-    }
-
     /// Erases the keys before the current one, once the last ticket that they made has expired (CS-20): forward secrecy
     /// begins with that. To be called now and then.
     pub fn tidy(&mut self, now: UnixTime) {

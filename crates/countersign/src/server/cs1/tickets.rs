@@ -69,7 +69,7 @@ impl Tickets {
         let keys = match keys {
             // Each run seals with a key of its own: it tells what was sealed before.
             Some(mut keys) => {
-                keys.begin_run(&random, now);
+                keys.rotate(&random, now);
                 keys
             }
             None => TicketKeys::new(service.clone(), &random, now),
