@@ -11,7 +11,7 @@ mod support;
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use countersign::audit::tail;
 use serde_json::{Value, json};
@@ -64,15 +64,26 @@ fn attempt(pair: &Pair, address: &str, answered: &mut Vec<String>) -> Option<()>
     Some(())
 }
 
-/// Callers at work until nobody answers; `kill` is told how many attempts have been answered. All ids of those.
+/// Tells callers to stop, also when a test fails: they would go on for as long as somebody answers.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Callers at work until nobody answers, or `kill` is done; it is told how many attempts have been answered. All ids of
+/// those.
 fn load(pair: &Pair, address: &str, kill: impl FnOnce(&AtomicUsize) + Send) -> HashSet<String> {
-    let count = AtomicUsize::new(0);
+    let (count, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let stop = Stop(&done);
         let callers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     let mut answered = Vec::new();
-                    while attempt(pair, address, &mut answered).is_some() {
+                    while !done.load(Ordering::Relaxed) && attempt(pair, address, &mut answered).is_some() {
                         count.fetch_max(answered.len(), Ordering::Relaxed);
                     }
                     answered
@@ -80,6 +91,7 @@ fn load(pair: &Pair, address: &str, kill: impl FnOnce(&AtomicUsize) + Send) -> H
             })
             .collect();
         kill(&count);
+        drop(stop);
         callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
     })
 }
