@@ -62,7 +62,7 @@ static STORE: LazyLock<MemoryStore> = LazyLock::new(|| {
 pub(crate) fn explain_signed(input: &[u8]) {
     let external: Vec<External> = ["https://orders.example", "https://api.example:8443/orders"]
         .into_iter()
-        .filter_map(External::read)
+        .filter_map(|url| url.parse().ok().map(|url| External { url, any_port: false }))
         .collect();
     let here = signed::Here {
         service: &"orders".parse().unwrap(),

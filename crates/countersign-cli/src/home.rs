@@ -135,7 +135,8 @@ impl Home {
     pub(crate) fn external(&self, config: &Config) -> Vec<External> {
         let configured = &config.serve.external_urls;
         if !configured.is_empty() {
-            return configured.iter().filter_map(|url| External::read(&url.0.to_string())).collect();
+            let exactly = |url| External { url, any_port: false };
+            return configured.iter().map(|url| exactly(url.0.clone())).collect();
         }
         let (certificate, key) = self.tls_files(config);
         let identity = TlsIdentity::load(&certificate, &key).ok();
@@ -148,7 +149,8 @@ impl Home {
             for name in names {
                 let host = if name.contains(':') { format!("[{name}]") } else { name.clone() };
                 let url = format!("{scheme}://{host}:{}", listener.address.port());
-                all.extend(External::at_any_port(&url));
+                // A name in a certificate that is none in a URL is nobody's.
+                all.extend(url.parse().map(|url| External { url, any_port: true }));
             }
         }
         all

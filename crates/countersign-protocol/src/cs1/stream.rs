@@ -5,6 +5,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::TRAILER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -25,6 +26,13 @@ pub const COUNTERSIGN_BODY_MAC: HeaderName = HeaderName::from_static("countersig
 fn body_key(key: &MacKey) -> MacKey {
     let block = Zeroizing::new(*key.mac(&[b"\0\0\0\x04body", &[1]]).as_bytes());
     MacKey::new(block.as_slice())
+}
+
+/// The trailers that a message announces in `Trailer` (RFC 9110, section 6.6.2), but for our own: in HTTP/1.1 no others travel.
+pub fn announced_trailers(fields: &HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
+    let lines = fields.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
+    let names = lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok());
+    names.filter(|name| *name != COUNTERSIGN_BODY_MAC)
 }
 
 /// What all of a stream's content has to be. Made with the message's signature, by signing or verifying it.

@@ -103,7 +103,7 @@ fn outside(
     if config.serve.external_urls.is_empty() {
         return;
     }
-    for url in home.external(config).iter().filter(|url| url.is_https()) {
+    for url in home.external(config).iter().map(|external| &external.url).filter(|url| url.is_https()) {
         let host = url.host().trim_matches(['[', ']']);
         if !certificate_is_for(own, host) {
             let what = format!(

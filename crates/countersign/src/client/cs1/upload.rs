@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_protocol::cs1::stream::{COUNTERSIGN_BODY_MAC, StreamSigner};
-use http::header::TRAILER;
+use countersign_protocol::cs1::stream::{COUNTERSIGN_BODY_MAC, StreamSigner, announced_trailers};
 use http::{HeaderMap, HeaderName};
 use http_body::Frame;
 
@@ -49,9 +48,7 @@ impl Progress {
 impl Upload {
     /// `fields` are those of the signed request.
     pub(super) fn new(content: Content, signer: Box<StreamSigner>, fields: &HeaderMap) -> Self {
-        let lines = fields.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
-        let names = lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok());
-        let announced = names.filter(|name| *name != COUNTERSIGN_BODY_MAC).collect();
+        let announced = announced_trailers(fields).collect();
         Self { content, signer: Some(signer), announced, touched: false, progress: Arc::default() }
     }
 

@@ -30,9 +30,25 @@ impl ExternalUrl {
         &self.authority
     }
 
-    /// What a proxy takes away from the front of paths.
-    pub(super) fn prefix(&self) -> &str {
+    /// What a proxy takes away from the front of paths, without a slash at its end; empty for nothing.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub const fn is_https(&self) -> bool {
+        self.is_https
+    }
+
+    /// The name or address, without the port; an IPv6 address in brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self.authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => &self.authority,
+        }
     }
 
     fn is(&self, said: &str) -> bool {

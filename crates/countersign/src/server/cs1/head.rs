@@ -12,7 +12,7 @@ use countersign_protocol::wire::header;
 use countersign_store::random;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::direct::{self, Pair};
 use super::{TlsExporter, burn, external};
@@ -43,10 +43,11 @@ pub(super) fn has_others(headers: &HeaderMap) -> bool {
 /// What a request was signed with and as what, kept for the signature of its response, which covers it (CS-33).
 #[derive(Debug)]
 pub(super) struct Signed {
-    method: String,
+    method: Method,
     authority: String,
-    path: String,
-    query: Option<String>,
+    uri: Uri,
+    /// With what a proxy took away in front of it; `None` if that is nothing.
+    path: Option<String>,
     /// Its two signature fields.
     fields: HeaderMap,
 }
@@ -54,10 +55,10 @@ pub(super) struct Signed {
 impl Signed {
     pub(super) fn parts(&self) -> RequestParts<'_> {
         RequestParts {
-            method: &self.method,
+            method: self.method.as_str(),
             authority: &self.authority,
-            path: &self.path,
-            query: self.query.as_deref(),
+            path: self.path.as_deref().unwrap_or_else(|| self.uri.path()),
+            query: self.uri.query(),
             fields: &self.fields,
         }
     }
@@ -139,15 +140,13 @@ fn target(inner: &Inner, authenticator: &Authenticator, parts: &Parts) -> Result
         None => external::find(&urls, &parts.uri, &parts.headers),
     };
     let url = url.ok_or(Refusal::Misdirected)?;
-    let path = match (url.prefix(), parts.uri.path()) {
-        ("", path) => path.to_owned(),
-        (prefix, path) => format!("{prefix}{path}"),
-    };
+    let path = (!url.prefix().is_empty()).then(|| format!("{}{}", url.prefix(), parts.uri.path()));
     Ok(Signed {
-        method: parts.method.as_str().to_owned(),
+        method: parts.method.clone(),
         authority: url.authority().to_owned(),
+        // The text is shared, not copied.
+        uri: parts.uri.clone(),
         path,
-        query: parts.uri.query().map(ToOwned::to_owned),
         fields: HeaderMap::new(),
     })
 }

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use countersign_protocol::cs1::content::content_digest;
 use countersign_protocol::cs1::request::Instructions;
 use countersign_protocol::cs1::response::{self, ResponseParts};
-use countersign_protocol::cs1::stream::{COUNTERSIGN_BODY, COUNTERSIGN_BODY_MAC, STREAM};
+use countersign_protocol::cs1::stream::{COUNTERSIGN_BODY, COUNTERSIGN_BODY_MAC, STREAM, announced_trailers};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::problem::Problem;
 use countersign_protocol::refusal::Refusal;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty, Full};
 
@@ -140,7 +140,7 @@ impl Signer<'_> {
 
     fn flowing(&self, mut parts: Parts, before: Vec<Bytes>, body: ResponseBody) -> Response<ResponseBody> {
         // HTTP/1.1 sends those only that are announced.
-        let sent = (self.version < Version::HTTP_2).then(|| announced(&parts.headers));
+        let sent = (self.version < Version::HTTP_2).then(|| announced_trailers(&parts.headers).collect());
         // Trailers need the chunked coding in HTTP/1.1 (RFC 9112, section 7.1).
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.insert(COUNTERSIGN_BODY, HeaderValue::from_static(STREAM));
@@ -185,12 +185,6 @@ impl Signer<'_> {
         debug_assert!(signed.is_ok(), "a problem of ours can be signed");
         Response::from_parts(parts, body.map_err(|never| match never {}).boxed_unsync())
     }
-}
-
-/// The names of trailers that are announced.
-fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
 fn put(parts: &mut Parts, instructions: Instructions) {

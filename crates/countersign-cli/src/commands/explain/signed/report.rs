@@ -166,7 +166,8 @@ fn causes(case: &Case<'_>, judgement: &Judgement) -> Vec<String> {
 /// `Host`, beside the URLs under which this service is reached.
 fn compared(case: &Case<'_>) -> String {
     let host = case.message.host.as_deref().map_or_else(|| "none".to_owned(), |host| printable(host, 100));
-    let known = case.external.iter().map(|External { authority, prefix, .. }| format!("{authority}{prefix}"));
+    let known =
+        case.external.iter().map(|External { url, .. }| format!("{}{}", url.authority(), url.prefix()));
     let known: Vec<String> = known.collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     format!("`Host` is {host}, the configured external URLs are {known}")

@@ -62,10 +62,10 @@ pub(super) fn right(
     }
     let found = external.iter().find_map(|one| Some((one, one.signed_for(&came.authority)?)));
     if let Some((found, authority)) = found {
-        let path = format!("{}{}", found.prefix, came.path);
+        let path = format!("{}{}", found.url.prefix(), came.path);
         return (Target { authority, path, ..came }, None);
     }
-    let known: Vec<&str> = external.iter().map(|external| external.authority.as_str()).collect();
+    let known: Vec<&str> = external.iter().map(|external| external.url.authority()).collect();
     let told = match &message.host {
         None => "the request does not say where it was sent to (`Host`)".to_owned(),
         Some(host) => format!(
@@ -77,8 +77,8 @@ pub(super) fn right(
     // With one URL there is no doubt which one was meant.
     match external {
         [only] => {
-            let path = format!("{}{}", only.prefix, came.path);
-            (Target { authority: only.authority.clone(), path, ..came }, Some(told))
+            let path = format!("{}{}", only.url.prefix(), came.path);
+            (Target { authority: only.url.authority().to_owned(), path, ..came }, Some(told))
         }
         _ => (came, Some(told)),
     }
@@ -95,16 +95,16 @@ pub(super) fn candidates(
     authorities.extend(message.host.clone());
     for external in external {
         authorities.extend([
-            external.authority.clone(),
-            format!("{}:443", external.authority),
-            format!("{}:80", external.authority),
+            external.url.authority().to_owned(),
+            format!("{}:443", external.url.authority()),
+            format!("{}:80", external.url.authority()),
         ]);
     }
     let bare = came.authority.rsplit_once(':').map(|(host, _)| host.to_owned());
     authorities.extend(bare);
     let mut paths = vec![right.path.clone(), came.path.clone()];
     for external in external {
-        paths.push(format!("{}{}", external.prefix, came.path));
+        paths.push(format!("{}{}", external.url.prefix(), came.path));
     }
     paths.push(came.path.trim_end_matches('/').to_owned());
     paths.push(format!("{}/", came.path));
