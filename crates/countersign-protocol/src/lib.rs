@@ -12,6 +12,7 @@
 //! | [`shared_secret`] | guide 1: challenge and signature, both roles |
 //! | [`api_key`] | guide 2: the API key is the HMAC key, both roles |
 //! | [`cs1`] | Countersign protocol 1: the mutual handshake, both roles, and its tickets |
+//! | [`rotation`] | the next credential of a pair, agreed on in band |
 //! | [`token`] | the bearer token that both guides end in |
 //! | [`wire`] | JSON bodies and header fields, strict inwards, lenient towards strangers |
 //! | [`refusal`] | the exact reason why an attempt failed, for the audit trail |
@@ -37,6 +38,7 @@ pub mod mac;
 mod malformed;
 pub mod problem;
 pub mod refusal;
+pub mod rotation;
 mod sealed;
 pub mod secret;
 pub mod shared_secret;

@@ -11,6 +11,13 @@ use crate::lp;
 use crate::mac::{MacKey, Tag};
 use crate::secret::SharedSecret;
 
+/// Kd (section 2), from which the keys of calls from `client` to `server` are expanded.
+pub(crate) fn direction(secret: &SharedSecret, client: &ApiKey, server: &ApiKey) -> Prk {
+    let root = Prk::extract(b"countersign/1", secret.expose().as_bytes());
+    let info = lp(&[b"dir", client.expose().as_bytes(), server.expose().as_bytes()]);
+    Prk::new(&root.expand(&info))
+}
+
 /// The keys of one direction of a pair (section 2): of calls from the service with the API key C to the one with the API
 /// key S. The other direction has others (CS-4).
 #[derive(Clone)]
@@ -26,9 +33,7 @@ impl PairKeys {
     /// Derives them.
     #[must_use]
     pub fn derive(secret: &SharedSecret, client: &ApiKey, server: &ApiKey) -> Self {
-        let root = Prk::extract(b"countersign/1", secret.expose().as_bytes());
-        let info = lp(&[b"dir", client.expose().as_bytes(), server.expose().as_bytes()]);
-        let direction = Prk::new(&root.expand(&info));
+        let direction = direction(secret, client, server);
         let key = |purpose: &[u8]| direction.expand::<32>(&lp(&[purpose]));
         let name = lp(&[b"direct", client.expose().as_bytes(), server.expose().as_bytes()]);
         let direct = SessionKeys {

@@ -49,6 +49,7 @@ mod transcript;
 pub use challenge::{Challenge, Issuer, NotAChallenge};
 pub use coverage::{Coverage, Kept};
 pub use ephemeral::{Ephemeral, ZeroShare};
+pub(crate) use keys::direction;
 pub use keys::{PairKeys, SessionKeys};
 pub use name::KeyName;
 pub use policy::{DIRECT_WINDOW, Policy};

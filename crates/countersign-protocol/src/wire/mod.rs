@@ -4,6 +4,7 @@ pub mod body;
 pub mod cs1;
 pub mod header;
 pub mod reply;
+pub mod rotation;
 pub mod www_authenticate;
 
 use std::fmt;
@@ -15,7 +16,9 @@ use zeroize::Zeroizing;
 pub const AUTHENTICATE: &str = "/authenticate";
 /// Where it sends the signed challenge.
 pub const VERIFY_CHALLENGE: &str = "/verify_challenge";
-/// The longest request body on these two, in bytes.
+/// Where a rotation in band is agreed on.
+pub const ROTATION: &str = "/.well-known/countersign/rotation";
+/// The longest request body on these, in bytes.
 pub const MAX_BODY: usize = 4096;
 /// The longest response body that a client reads during a handshake, in bytes.
 pub const MAX_REPLY: usize = 64 * 1024;
