@@ -19,8 +19,8 @@ use crate::lifecycle::Use;
 use crate::origin::{Modes, Origin};
 use crate::sqlite::SqliteStore;
 use crate::{
-    Credential, Cs1Options, DeclaredError, Listing, NewKeys, NewPeer, Peer, PeerSet, PeerStore, READ_ONLY,
-    StoreError, Trust,
+    Agreement, Credential, Cs1Options, DeclaredError, Listing, NewKeys, NewPeer, Peer, PeerSet, PeerStore,
+    READ_ONLY, StoreError, Trust,
 };
 
 /// How often files are read again to see whether they have changed.
@@ -158,6 +158,7 @@ impl DeclaredStore {
             cs1: declared.cs1,
             created: UnixTime::default(),
             rotate_every: declared.rotate_every,
+            agreement: Agreement::default(),
             credentials: Vec::new(),
             ended: Vec::new(),
         };

@@ -61,6 +61,9 @@ pub enum StoreError {
     /// No credential lives at all.
     #[error("all credentials of `{0}` have ended already; `countersign rotate {0}` makes a new one")]
     NothingLive(ServiceName),
+    /// A move of a rotation in band cannot be made.
+    #[error("the rotation cannot go on: {0}")]
+    Rotation(#[from] crate::MoveError),
     /// The store only reads.
     #[error("these peers are declared elsewhere and cannot be changed here: {0}")]
     ReadOnly(&'static str),

@@ -13,6 +13,7 @@
 //!
 //! Secrets at rest are sealed under a random data key, which the [`master::MasterKey`] wraps.
 
+pub mod agreement;
 #[cfg(feature = "contract")]
 pub mod contract;
 #[cfg(feature = "sqlite")]
@@ -38,6 +39,7 @@ mod tickets;
 #[cfg(feature = "vault")]
 pub mod vault;
 
+pub use agreement::{Agreement, Move, MoveError, Moved};
 pub use error::{DeclaredError, StoreError};
 pub use exchange::{ExchangeError, Exported};
 pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, Which};
@@ -103,6 +105,17 @@ pub trait PeerStore: Send + Sync {
     /// or the store fails. Nothing has changed then.
     fn rotate(&self, name: &ServiceName, next: Next, now: UnixTime) -> Result<Peer, StoreError> {
         let _ = (name, next, now);
+        Err(StoreError::ReadOnly(READ_ONLY))
+    }
+
+    /// Makes a move of a rotation in band (`specs/rotation.md`), together with what it does to the credentials. Atomic; of two that try
+    /// the same, one succeeds and the other finds it done.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchPeer`]; [`StoreError::Rotation`] if the move cannot be made now; or the store fails. Nothing has changed
+    /// then. A wrong `Ok` sends what is not kept, which can lock both sides out of each other.
+    fn agree(&self, name: &ServiceName, wanted: &Move, now: UnixTime) -> Result<Moved, StoreError> {
+        let _ = (name, wanted, now);
         Err(StoreError::ReadOnly(READ_ONLY))
     }
 

@@ -203,6 +203,9 @@ impl Peer {
     #[must_use]
     pub fn sending(&self, now: UnixTime) -> Vec<&Credential> {
         let mut choices: Vec<_> = self.accepted(now).collect();
+        if let Some(agreed) = self.sending_in_band(&choices) {
+            return agreed;
+        }
         if choices.last().is_some_and(|newest| newest.confirmed.is_some()) {
             choices.reverse();
         }
@@ -320,6 +323,7 @@ impl Peer {
         let numbers = self.retire(|number| which.means(number), how, at, lookup);
         self.retire(|number| over.contains(&number), Ending::Retired, now.max(at), lookup);
         self.leave_alone();
+        self.tidy_agreement();
         if !numbers.is_empty() {
             return Ok(numbers);
         }
@@ -394,6 +398,7 @@ impl Peer {
         let over = self.over(now);
         let retired = self.retire(|number| over.contains(&number), Ending::Retired, now, lookup);
         self.leave_alone();
+        self.tidy_agreement();
         retired
     }
 
@@ -412,9 +417,14 @@ impl Peer {
             UseDirection::Outbound => &mut credential.used_outbound,
         };
         *last = (*last).max(Some(used.at));
-        let first = credential.confirmed.is_none();
-        credential.confirmed.get_or_insert(used.at);
-        first
+        let news = credential.confirmed.is_none();
+        if !news || !self.shows_in_band(&used.uid, used.direction) {
+            return false;
+        }
+        if let Some(credential) = self.credentials.iter_mut().find(|one| one.uid == used.uid) {
+            credential.confirmed = Some(used.at);
+        }
+        true
     }
 }
 

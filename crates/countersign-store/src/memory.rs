@@ -7,7 +7,7 @@ use countersign_protocol::lookup::LookupKey;
 use zeroize::Zeroizing;
 
 use crate::lifecycle::{Ending, Next, Use, Which};
-use crate::{Kept, Listing, NewPeer, Peer, PeerSet, PeerStore, StateStore, StoreError, random};
+use crate::{Kept, Listing, Move, Moved, NewPeer, Peer, PeerSet, PeerStore, StateStore, StoreError, random};
 
 /// Peers in memory: for tests, and for services that read their secrets elsewhere at every start.
 #[derive(Debug)]
@@ -85,6 +85,13 @@ impl PeerStore for MemoryStore {
         let peer = state.set.rotate(name, next, now)?;
         state.version += 1;
         Ok(peer)
+    }
+
+    fn agree(&self, name: &ServiceName, wanted: &Move, now: UnixTime) -> Result<Moved, StoreError> {
+        let mut state = self.state();
+        let moved = state.set.agree(name, wanted, now)?;
+        state.version += 1;
+        Ok(moved)
     }
 
     fn end(

@@ -8,8 +8,8 @@ use countersign_protocol::lookup::{LookupHash, LookupKey};
 use countersign_protocol::secret::SharedSecret;
 use subtle_compare::equal;
 
-use crate::StoreError;
 use crate::lifecycle::{DEFAULT_ROTATE_EVERY, Ended, Overlap};
+use crate::{Agreement, StoreError};
 
 /// Another service that this one talks to.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Peer {
     /// How old a credential may get before it is to be rotated, in seconds; `None` for no schedule. Default:
     /// [`DEFAULT_ROTATE_EVERY`].
     pub rotate_every: Option<u64>,
+    /// What we agree on with it in band about its next credential.
+    pub agreement: Agreement,
     /// Its credentials that have not ended, by number: one, two during a rotation, none after a revocation.
     pub credentials: Vec<Credential>,
     /// What is left of those that have, by number.
@@ -422,6 +424,7 @@ impl NewPeer {
             cs1: self.cs1,
             created: now,
             rotate_every: Some(DEFAULT_ROTATE_EVERY),
+            agreement: Agreement::default(),
             credentials: vec![credential],
             ended: Vec::new(),
         };

@@ -7,7 +7,7 @@ use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::lookup::{LookupHash, LookupKey};
 
 use crate::lifecycle::{Ending, Next, Use, Which};
-use crate::{NewPeer, Peer, StoreError};
+use crate::{Move, Moved, NewPeer, Peer, StoreError};
 
 /// Peers by name, and whose each key and secret is. A change happens as a whole or not at all. No I/O.
 #[derive(Clone, Debug)]
@@ -69,6 +69,21 @@ impl PeerSet {
         self.taken.extend(hashes.into_iter().map(|hash| (hash, name.clone())));
         self.peers.insert(name.clone(), peer.clone());
         Ok(peer)
+    }
+
+    /// Makes a move of a rotation in band.
+    ///
+    /// # Errors
+    /// As [`crate::PeerStore::agree`].
+    pub fn agree(&mut self, name: &ServiceName, wanted: &Move, now: UnixTime) -> Result<Moved, StoreError> {
+        let mut peer = self.get(name)?;
+        let (moved, hashes) = peer.agree(wanted, now, &self.lookup)?;
+        if let Some(owner) = hashes.iter().find_map(|hash| self.taken.get(hash)) {
+            return Err(StoreError::KeyTaken(owner.clone()));
+        }
+        self.taken.extend(hashes.into_iter().map(|hash| (hash, name.clone())));
+        self.peers.insert(name.clone(), peer);
+        Ok(moved)
     }
 
     /// Ends credentials of a peer, and gives their numbers.
@@ -158,7 +173,7 @@ impl PeerSet {
     /// Adds to every live credential what is known of it elsewhere.
     #[cfg(feature = "vault")]
     pub(crate) fn complete(&mut self, mut complete: impl FnMut(&mut crate::Credential)) {
-        self.peers.values_mut().flat_map(|peer| &mut peer.credentials).for_each(&mut complete);
+        self.peers.values_mut().for_each(|peer| peer.complete(&mut complete));
     }
 
     /// Puts a peer in as it is.

@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file (WAL), secrets sealed with AES-256-GCM-SIV under a random data key that
 //! the master key wraps. What is not secret stays readable with `sqlite3`.
 
+mod agreement;
 mod aside;
 mod copy;
 mod elsewhere;
@@ -28,7 +29,7 @@ use rusqlite::{
 use crate::file::Unfinished;
 use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::master::MasterKey;
-use crate::{Listing, NewPeer, Peer, PeerStore, StoreError};
+use crate::{Listing, Move, Moved, NewPeer, Peer, PeerStore, StoreError};
 #[cfg(feature = "vault")]
 pub(crate) use aside::Aside;
 pub use heads::{AuditHead, AuditHeads};
@@ -219,8 +220,12 @@ impl SqliteStore {
             return Err(error);
         }
         let mut peer = peers.into_iter().next().ok_or_else(|| StoreError::NoSuchPeer(name.clone()))?;
+        let before = peer.agreement.clone();
         let done = work(&transaction, &mut peer)?;
         row::replace_credentials(&transaction, &self.keyring.data, &peer)?;
+        if peer.agreement != before {
+            agreement::write(&transaction, &self.keyring.data, &peer)?;
+        }
         commit(transaction)?;
         Ok(done)
     }
@@ -311,6 +316,14 @@ impl PeerStore for SqliteStore {
         })
     }
 
+    fn agree(&self, name: &ServiceName, wanted: &Move, now: UnixTime) -> Result<Moved, StoreError> {
+        self.change(name, |transaction, peer| {
+            let (moved, hashes) = peer.agree(wanted, now, &self.keyring.lookup)?;
+            take(transaction, name, &hashes)?;
+            Ok(moved)
+        })
+    }
+
     fn end(
         &self,
         name: &ServiceName,
@@ -345,8 +358,12 @@ impl PeerStore for SqliteStore {
                 continue;
             }
             let of_this: Vec<_> = of_this.copied().collect();
+            let before = peer.agreement.clone();
             let first = of_this.iter().fold(false, |first, used| peer.note(used) | first);
             row::write_uses(&transaction, peer, first)?;
+            if peer.agreement != before {
+                agreement::write(&transaction, &self.keyring.data, peer)?;
+            }
         }
         commit(transaction)
     }

@@ -14,8 +14,9 @@ use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::agreement;
 use crate::lifecycle::{Ended, Ending, Overlap};
-use crate::{Credential, Cs1Options, Keys, Listing, Peer, StoreError, Trust, random};
+use crate::{Agreement, Credential, Cs1Options, Keys, Listing, Peer, StoreError, Trust, random};
 
 /// The plaintext of `credential.sealed`.
 #[derive(Serialize, Deserialize)]
@@ -180,6 +181,10 @@ pub(super) fn read(
                     .collect::<Result<_, StoreError>>()?;
                 let credentials = credentials.into_iter().collect::<Result<Vec<_>, _>>();
                 let ended = ended.into_iter().collect::<Result<Vec<_>, _>>();
+                if let Err(damaged) = agreement::read(connection, data, &mut peer)? {
+                    listing.damaged.push(damaged);
+                    continue;
+                }
                 match (credentials, ended) {
                     (Ok(credentials), Ok(ended)) if credentials.is_empty() && ended.is_empty() => {
                         listing.damaged.push(StoreError::Damaged(name));
@@ -232,6 +237,7 @@ fn read_peer(row: &Row<'_>) -> Result<Peer, StoreError> {
         cs1,
         created: time(row.get(5).map_err(|_| damaged())?),
         rotate_every: optional_time(row, 6).map_err(|_| damaged())?.map(|every| every.0),
+        agreement: Agreement::default(),
         credentials: Vec::new(),
         ended: Vec::new(),
     })

@@ -5,7 +5,8 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::StoreError;
 
-const STEPS: &[M<'static>] = &[M::up(PEERS), M::up(LIFECYCLE), M::up(AUDIT), M::up(ELSEWHERE), M::up(CS1)];
+const STEPS: &[M<'static>] =
+    &[M::up(PEERS), M::up(LIFECYCLE), M::up(AUDIT), M::up(ELSEWHERE), M::up(CS1), M::up(AGREEMENT)];
 
 const PEERS: &str = "CREATE TABLE keyring (
          purpose TEXT PRIMARY KEY,  -- data, lookup, audit
@@ -104,6 +105,19 @@ const ELSEWHERE: &str = "
 const CS1: &str = "
      ALTER TABLE peer ADD COLUMN binding TEXT NOT NULL DEFAULT 'none';  -- none, tls-exporter
      ALTER TABLE peer ADD COLUMN danger_direct INTEGER NOT NULL DEFAULT 0;";
+
+const AGREEMENT: &str = "
+     -- What a peer and we agree on in band about its next credential; sealed, for a private key can be in it.
+     CREATE TABLE agreement (
+         peer TEXT PRIMARY KEY REFERENCES peer (name) ON DELETE CASCADE,
+         sealed BLOB NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE TRIGGER agreement_added AFTER INSERT ON agreement
+         BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER agreement_changed AFTER UPDATE ON agreement
+         BEGIN UPDATE change SET counter = counter + 1; END;
+     CREATE TRIGGER agreement_removed AFTER DELETE ON agreement
+         BEGIN UPDATE change SET counter = counter + 1; END;";
 
 pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)

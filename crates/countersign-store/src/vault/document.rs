@@ -63,7 +63,7 @@ struct Writing<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Entry<'a> {
-    Peer(PeerForm),
+    Peer(Box<PeerForm>),
     AsFound(&'a RawValue),
 }
 
@@ -106,8 +106,11 @@ impl Document {
     /// The document as JSON, with a new `change`.
     pub(super) fn write(&mut self, service: &ServiceName) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         self.change = encode_hex(&random::<16>());
-        let mut peers: BTreeMap<&str, Entry<'_>> =
-            self.set.peers().map(|peer| (peer.name.as_str(), Entry::Peer(PeerForm::of(peer)))).collect();
+        let mut peers: BTreeMap<&str, Entry<'_>> = self
+            .set
+            .peers()
+            .map(|peer| (peer.name.as_str(), Entry::Peer(Box::new(PeerForm::of(peer)))))
+            .collect();
         for (name, raw) in &self.damaged {
             let raw = serde_json::from_str(raw).map_err(|_| StoreError::Damaged(printable(name, 63)))?;
             peers.insert(name, Entry::AsFound(raw));

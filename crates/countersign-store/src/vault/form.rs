@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::lifecycle::{Ended, Ending, Overlap};
-use crate::{Credential, Cs1Options, Keys, NewKeys, Peer, Trust};
+use crate::{Agreement, Credential, Cs1Options, Keys, NewKeys, Peer, Trust};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -25,6 +25,8 @@ pub(super) struct PeerForm {
     cs1: Option<Cs1Form>,
     created: u64,
     rotate_every: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    agreement: Agreement,
     credentials: Vec<CredentialForm>,
     ended: Vec<EndedForm>,
 }
@@ -103,6 +105,10 @@ struct EndedForm {
     hashes: Vec<String>,
 }
 
+fn is_default(agreement: &Agreement) -> bool {
+    *agreement == Agreement::default()
+}
+
 impl PeerForm {
     pub(super) fn of(peer: &Peer) -> Self {
         Self {
@@ -117,6 +123,7 @@ impl PeerForm {
             cs1: Cs1Form::of(peer.cs1),
             created: peer.created.0,
             rotate_every: peer.rotate_every,
+            agreement: peer.agreement.clone(),
             credentials: peer.credentials.iter().map(CredentialForm::of).collect(),
             ended: peer.ended.iter().map(EndedForm::of).collect(),
         }
@@ -156,6 +163,7 @@ impl PeerForm {
             danger_unproven_server: self.danger_unproven_server,
             created: UnixTime(self.created),
             rotate_every: self.rotate_every,
+            agreement: self.agreement,
             credentials,
             ended,
         })

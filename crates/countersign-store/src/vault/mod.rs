@@ -36,7 +36,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::lifecycle::{Ending, Next, Use, Which};
 use crate::sqlite::SqliteStore;
-use crate::{Listing, NewPeer, Peer, PeerStore, Stale, StoreError};
+use crate::{Listing, Move, Moved, NewPeer, Peer, PeerStore, Stale, StoreError};
 
 pub use doctor::{Health, copy_age, examine};
 pub use error::{DocumentFault, VaultError};
@@ -310,6 +310,14 @@ impl PeerStore for VaultStore {
         })
     }
 
+    fn agree(&self, name: &ServiceName, wanted: &Move, now: UnixTime) -> Result<Moved, StoreError> {
+        let (name, wanted) = (name.clone(), wanted.clone());
+        self.change(move |document| {
+            refuse_damaged(document, &name)?;
+            Ok((document.set.agree(&name, &wanted, now)?, true))
+        })
+    }
+
     /// What Vault cannot be told is done here at once, and there as soon as that is possible: whatever is wrong with it,
     /// whoever is to be shut out must not stay in.
     fn end(
@@ -403,10 +411,12 @@ impl PeerStore for VaultStore {
         let mut peers: Vec<Peer> = state.document.set.peers().cloned().collect();
         let damaged = state.document.complaints();
         drop(state);
-        for credential in peers.iter_mut().flat_map(|peer| &mut peer.credentials) {
-            if let Some(known) = known.get(&credential.uid) {
-                known.complete(credential);
-            }
+        for peer in &mut peers {
+            peer.complete(|credential| {
+                if let Some(known) = known.get(&credential.uid) {
+                    known.complete(credential);
+                }
+            });
         }
         Ok(Listing { peers, damaged })
     }
