@@ -56,6 +56,13 @@ pub enum Problem {
     TrailersRequired,
     /// 500: what the handler answered cannot be signed.
     ResponseUnsignable,
+    /// 409: a rotation in band cannot begin now (RO-9). Signed.
+    RotationBusy,
+    /// 409: this number of a rotation in band is not to be used any more (RO-9). Signed.
+    RotationOver {
+        /// The greatest number that was used, as in the member `lastRid`.
+        last: u64,
+    },
     /// 404: no such path on this listener.
     NotFound,
     /// 405: the endpoints take POST only.
@@ -101,6 +108,8 @@ impl Problem {
             Self::ContentTooLarge => "content-too-large",
             Self::TrailersRequired => "trailers-required",
             Self::ResponseUnsignable => "response-unsignable",
+            Self::RotationBusy => "rotation-busy",
+            Self::RotationOver { .. } => "rotation-over",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::MethodNotForwarded => "method-not-forwarded",
@@ -134,6 +143,7 @@ impl Problem {
             Self::ContentTooLarge => 413,
             Self::TrailersRequired => 406,
             Self::ResponseUnsignable => 500,
+            Self::RotationBusy | Self::RotationOver { .. } => 409,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::MethodNotForwarded => 501,
@@ -185,6 +195,10 @@ impl Problem {
             Self::ResponseUnsignable => {
                 "Tell the operator of this service: its response cannot be signed. The request has had its effect"
             }
+            Self::RotationBusy => {
+                "Begin the rotation again later: another one is not over, or this side has begun one"
+            }
+            Self::RotationOver { .. } => "Begin another rotation, with a greater number than lastRid",
             Self::NotFound => "Check the path",
             Self::MethodNotAllowed => "Use POST",
             Self::MethodNotForwarded => "Use another method: CONNECT and TRACE are not forwarded",
@@ -222,6 +236,8 @@ impl Problem {
             challenge: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             expires_in: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            last_rid: Option<u64>,
         }
         let body = Body {
             r#type: format!("{TYPE_PREFIX}{}", self.name()),
@@ -231,6 +247,10 @@ impl Problem {
             request_id,
             challenge: challenge.map(|(challenge, _)| challenge),
             expires_in: challenge.map(|(_, seconds)| seconds),
+            last_rid: match self {
+                Self::RotationOver { last } => Some(*last),
+                _ => None,
+            },
         };
         serde_json::to_vec(&body).unwrap_or_default()
     }

@@ -92,6 +92,9 @@ pub enum Refusal {
     ContentTooLarge,
     /// `cs1`: a stream, which is not taken here: who handles it would have to know that nothing is final before its end.
     StreamsOff,
+    /// A confirmation of a rotation that is not open, or with wrong proofs. No failure: who waits for an answer repeats it, and 256
+    /// bits are not guessed.
+    RotationUnknown,
     /// Our clock shows a time before 2001 or after 2286.
     ClockUnusable,
     /// The trail cannot be written, so nothing is accepted.
@@ -174,6 +177,7 @@ impl Refusal {
             Self::Misdirected => "misdirected",
             Self::ContentTooLarge => "content-too-large",
             Self::StreamsOff => "streams-off",
+            Self::RotationUnknown => "rotation-unknown",
             Self::ClockUnusable => "clock-unusable",
             Self::AuditUnavailable => "audit-unavailable",
             Self::StoreStale => "store-stale",
@@ -230,6 +234,7 @@ impl Refusal {
             | Self::WrongBinding
             | Self::ZeroShare
             | Self::DirectOff
+            | Self::RotationUnknown
             | Self::NothingOutstanding => Problem::AuthenticationFailed,
             Self::SignatureForm => Problem::SignatureMalformed,
             Self::Uncovered(name) => Problem::Uncovered(name),

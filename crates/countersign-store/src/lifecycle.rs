@@ -230,6 +230,16 @@ impl Peer {
         Some(self.credentials.last()?.created.plus(self.rotate_every?))
     }
 
+    /// When its newest credential is to be rotated in band: a little before it is due, up to a tenth of the time, so that not all
+    /// of them come at once and nobody has to be reminded.
+    #[must_use]
+    pub fn due_in_band(&self) -> Option<UnixTime> {
+        let (newest, every) = (self.credentials.last()?, self.rotate_every?);
+        let [byte, ..] = newest.uid;
+        let early = every / 10 * u64::from(byte) / 255;
+        Some(newest.created.plus(every - early))
+    }
+
     /// From when on somebody should see to it: when the rotation is due, or, if one has been waiting for the peer, when
     /// its grace period is over.
     #[must_use]

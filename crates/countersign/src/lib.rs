@@ -4,6 +4,7 @@
 //!   handler who called, and the two endpoints of the handshake.
 //! - [`client`]: makes the handshake by itself, checks the server's proof, and under `cs1` signs what it sends and verifies what
 //!   it gets.
+//! - [`rotation`]: the next credential of a peer under `cs1`, agreed on in band, on schedule.
 //!
 //! Keys come from a [`PeerStore`]: [`MemoryStore`], or [`sqlite`](store::sqlite) that the `countersign` command
 //! fills.
@@ -20,6 +21,7 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+pub mod rotation;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "sqlite")]

@@ -70,6 +70,18 @@ impl Peer {
         })
     }
 
+    /// Whether a confirmation (R3) would be ruled on. Nothing changes: so that strangers cannot make a store write.
+    #[must_use]
+    pub fn would_rule(&self, confirm: &Confirm) -> bool {
+        self.clone().confirm(confirm).is_ok()
+    }
+
+    /// Whether there is anything that the peer could confirm.
+    #[must_use]
+    pub const fn has_answered(&self) -> bool {
+        self.agreement.theirs.is_some()
+    }
+
     /// At which step its rotation in band is, and since when; `None` if none goes on.
     #[must_use]
     pub fn step(&self) -> Option<(Step, UnixTime)> {

@@ -221,6 +221,18 @@ impl Wire<'_> {
         self.in_time(&url, read).await
     }
 
+    /// Posts JSON without a signature: what is said proves itself. The answer's status and content.
+    pub(super) async fn post_unsigned(
+        &self,
+        path: &'static str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = self.post(Outgoing { path, headers, body: Zeroizing::new(body) }).await?;
+        Ok((answer.status, answer.body))
+    }
+
     /// Where the next request will travel.
     pub(super) async fn lane(&self) -> Result<Lane<'_>, ClientError> {
         self.in_time(&self.base.below("/")?, self.way.lane()).await

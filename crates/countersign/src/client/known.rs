@@ -78,6 +78,12 @@ impl Refused {
         order
     }
 
+    /// The plan with which to begin.
+    pub(super) fn first<'a>(&self, plans: &'a [Arc<Plan>]) -> Option<&'a Arc<Plan>> {
+        let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.iter().find(|plan| !refused.contains(&plan.uid)).or_else(|| plans.first())
+    }
+
     pub(super) fn set(&self, plan: &Plan, is_refused: bool) {
         let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         refused.retain(|uid| *uid != plan.uid);
@@ -90,6 +96,6 @@ impl Refused {
 }
 
 /// The wall clock: credentials end by it.
-pub(super) fn now() -> UnixTime {
+pub(crate) fn now() -> UnixTime {
     UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }

@@ -108,6 +108,7 @@ pub use body::{Body, BodyError, Standing};
 pub use connector::{HttpClient, http_client};
 pub use error::{ClientError, Unproved};
 pub use given::certificate_dates;
+pub(crate) use known::now;
 pub use names::certificate_names;
 pub use narrate::{Narration, Narrator};
 pub use pin::{certificate_is_for, certificate_pin};

@@ -176,6 +176,16 @@ impl Client {
         self.send_signed_stream(&known, request.map(|body| body.map_err(Into::into).boxed_unsync())).await
     }
 
+    /// Posts JSON without a signature, which proves itself; so does what comes back, or it is not to be believed.
+    pub(crate) async fn post_unsigned(
+        &self,
+        path: &'static str,
+        body: Vec<u8>,
+    ) -> Result<(http::StatusCode, Bytes), ClientError> {
+        let known = self.0.known().await?;
+        self.0.wire(&known).post_unsigned(path, body).await
+    }
+
     /// The session to use: the current one unless it is `stale` or made with what is not known any more, else a new
     /// one. Of concurrent callers one makes the handshake and the others wait for it.
     pub(super) async fn session(
@@ -192,6 +202,7 @@ impl Client {
         });
         if let Some(session) = &kept
             && Instant::now() < session.until
+            && inner.is_first_choice(&session.plan)
         {
             current.clone_from(&kept);
             return Ok(Arc::clone(session));
@@ -291,6 +302,12 @@ impl Inner {
         let newer = Arc::new(newer);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&newer);
         Ok(Some(newer))
+    }
+
+    /// Whether this is the credential that a new session would begin with. If not, a rotation has gone on: the next session is made
+    /// with the new one while the old one is good still.
+    fn is_first_choice(&self, plan: &Plan) -> bool {
+        self.refused.first(&self.latest().plans).is_none_or(|first| first.uid == plan.uid)
     }
 
     pub(super) fn wire<'a>(&'a self, known: &'a Known) -> Wire<'a> {

@@ -59,6 +59,7 @@ pub(super) struct Inner {
     /// When the store was last asked, in milliseconds after `started`; 0 while nobody watches it.
     asked_ms: AtomicU64,
     counter: Option<Counter>,
+    pub(super) rotation: crate::rotation::Settings,
     /// When the trail could not be written the last time, in milliseconds after `started`; 0 for never.
     pub(super) trail_failed_ms: AtomicU64,
 }

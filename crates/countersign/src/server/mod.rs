@@ -96,6 +96,7 @@ mod lines;
 mod proxies;
 mod rate_fields;
 mod reject;
+mod rotation;
 mod route;
 mod snapshot;
 mod strip;

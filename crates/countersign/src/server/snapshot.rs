@@ -27,6 +27,8 @@ pub(super) struct Snapshot {
     /// When the first credential ends that has not ended yet.
     pub(super) next_end: Option<UnixTime>,
     pub(super) ages: Vec<Age>,
+    /// Peers that may confirm a rotation in band.
+    pub(super) rotating: Vec<Peer>,
     /// What was said of the peers that are left out.
     damaged: Vec<String>,
 }
@@ -139,6 +141,7 @@ impl Snapshot {
             macs: 1,
             next_end: None,
             ages: Vec::new(),
+            rotating: Vec::new(),
             damaged: Vec::new(),
         };
         let Listing { peers, damaged } = store.read_all()?;
@@ -151,6 +154,7 @@ impl Snapshot {
         }
         for peer in &peers {
             snapshot.ages.extend(Age::of(peer));
+            snapshot.rotating.extend(peer.has_answered().then(|| peer.clone()));
             for credential in &peer.credentials {
                 snapshot.add(peer, credential, before);
             }

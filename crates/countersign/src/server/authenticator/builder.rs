@@ -39,6 +39,7 @@ pub struct Builder {
     external_urls: Vec<ExternalUrl>,
     max_held: usize,
     state: Option<Arc<dyn StateStore>>,
+    rotation: crate::rotation::Settings,
 }
 
 impl Builder {
@@ -63,6 +64,13 @@ impl Builder {
     #[must_use]
     pub fn state(mut self, state: Arc<dyn StateStore>) -> Self {
         self.state = Some(state);
+        self
+    }
+
+    /// How rotations in band go: their grace period. Default: that of [`rotation::Settings`](crate::rotation::Settings).
+    #[must_use]
+    pub const fn rotation(mut self, rotation: crate::rotation::Settings) -> Self {
+        self.rotation = rotation;
         self
     }
 
@@ -179,6 +187,7 @@ impl Builder {
             started: Instant::now(),
             asked_ms: AtomicU64::new(0),
             counter: self.counter,
+            rotation: self.rotation,
             trail_failed_ms: AtomicU64::new(0),
         })))
     }
@@ -203,6 +212,7 @@ impl Authenticator {
             external_urls: Vec::new(),
             max_held: cs1::HOLD,
             state: None,
+            rotation: crate::rotation::Settings::default(),
         }
     }
 }
