@@ -176,6 +176,11 @@ impl Client {
         self.send_signed_stream(&known, request.map(|body| body.map_err(Into::into).boxed_unsync())).await
     }
 
+    /// Takes over at once what has changed in the store, if it follows one.
+    pub(crate) async fn look_again(&self) -> Result<(), ClientError> {
+        self.0.newer(&self.0.latest()).await.map(drop)
+    }
+
     /// Posts JSON without a signature, which proves itself; so does what comes back, or it is not to be believed.
     pub(crate) async fn post_unsigned(
         &self,

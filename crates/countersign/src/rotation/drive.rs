@@ -111,13 +111,19 @@ impl Driver {
             match moved {
                 Moved::Done(number) => {
                     // RO-15. If it fails, the next ordinary request shows the same.
-                    let _ = self.status().await;
+                    let _ = self.show().await;
                     return Ok(Progress::Done(number));
                 }
                 Moved::Aborted => return Ok(Progress::Aborted),
                 _ => {}
             }
         }
+    }
+
+    /// An ordinary request under the new credential, so that the peer knows that it is in use.
+    async fn show(&self) -> Result<Status, Fault> {
+        self.client.look_again().await?;
+        self.status().await
     }
 
     /// Asks the peer how it stands.
