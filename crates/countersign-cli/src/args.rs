@@ -227,7 +227,10 @@ fn api_key(text: &str) -> Result<ApiKey, countersign::protocol::identity::FormEr
 const ROTATE: &str = "\
 The old credential stays good until the peer has used the new one and the grace period is over; no request fails.
 
-With Countersign on both sides:
+Under cs1, with Countersign on both sides, the two services agree on the next credential by themselves, on schedule or now:
+  countersign rotate billing                     at either of them
+
+Under the other profiles, or with --by-hand:
   countersign rotate billing                     at orders: makes the keys, names the file that has them
   countersign rotate orders --from FILE          at billing, with that file
   countersign rotate billing --check             has billing used them?
@@ -245,6 +248,9 @@ pub(crate) struct RotateArgs {
     /// data directory]
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["from", "KeyArgs"])]
     pub(crate) out: Option<PathBuf>,
+    /// cs1: make keys and hand them over, although the two services can agree on them by themselves
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) by_hand: bool,
     /// cs1, shared-secret: the API keys stay, only the secret is new
     #[arg(long, conflicts_with_all = ["from", "our_key", "their_key"])]
     pub(crate) keep_api_keys: bool,
@@ -269,7 +275,7 @@ pub(crate) struct RotateArgs {
 /// For how long both credentials are good.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct OverlapArgs {
-    /// For how long both credentials are good at least [default: 7d]
+    /// For how long both credentials are good at least [default: 7d; in band what [rotation] in countersign.toml says]
     #[arg(long, value_name = "DURATION")]
     pub(crate) grace: Option<Span>,
     /// End the old credential after this time even if the peer has never used the new one [default: never]
@@ -279,7 +285,7 @@ pub(crate) struct OverlapArgs {
 
 /// What to do about the rotation that is open.
 #[derive(Debug, ClapArgs)]
-#[group(multiple = false, conflicts_with_all = ["OverlapArgs", "KeyArgs", "out", "from", "keep_api_keys"])]
+#[group(multiple = false, conflicts_with_all = ["OverlapArgs", "KeyArgs", "out", "from", "by_hand", "keep_api_keys"])]
 pub(crate) struct OpenArgs {
     /// Show where it stands: exit code 1 as long as the peer has not used the new credential
     #[arg(long)]

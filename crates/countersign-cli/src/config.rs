@@ -10,6 +10,8 @@ mod lifetimes;
 mod limits;
 #[path = "config/peers.rs"]
 mod peers;
+#[path = "config/rotation.rs"]
+mod rotation;
 #[path = "config/secrets.rs"]
 mod secrets;
 #[path = "config/serve.rs"]
@@ -32,6 +34,7 @@ use fault::{ConfigError, Fault, at_line, from_parser};
 use lifetimes::{Challenge, Token};
 use limits::LimitsConfig;
 use peers::PeerTable;
+pub(crate) use rotation::LEAST_GRACE;
 pub(crate) use secrets::{From as SecretsFrom, Secrets};
 use serve::Serve;
 use timeouts::TimeoutsConfig;
@@ -53,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) limits: LimitsConfig,
     #[serde(default)]
     pub(crate) timeouts: TimeoutsConfig,
+    #[serde(default)]
+    pub(crate) rotation: rotation::Rotation,
     #[serde(default)]
     pub(crate) secrets: Secrets,
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! What people and programs see of a credential's life: its state, its age, when it was used, how long it is good for.
 
 use countersign::protocol::UnixTime;
+use countersign::store::agreement::Step;
 use countersign::store::{Credential, Ended, Peer, Rotation};
 use serde_json::{Value, json};
 
@@ -46,6 +47,17 @@ impl State {
     }
 
     pub(crate) fn text(self, peer: &Peer, now: UnixTime) -> String {
+        match (self, peer.step().map(|(step, _)| step)) {
+            (Self::Current, Some(Step::Proposed)) => return "current: the next is proposed".to_owned(),
+            (Self::Current, None) if peer.wanted().is_some() => {
+                return "current: the next is wanted".to_owned();
+            }
+            (Self::Next { .. }, Some(Step::Ready)) => return format!("next: agreed, {} confirms", peer.name),
+            (Self::Next { .. }, Some(Step::Pending)) => {
+                return format!("next: answered, {} confirms", peer.name);
+            }
+            _ => {}
+        }
         match self {
             Self::Current => "current".to_owned(),
             Self::Next { has_it: false } => format!("next: waiting for {}", peer.name),
@@ -166,8 +178,46 @@ pub(crate) fn ended_json(peer: &Peer, ended: &Ended) -> Value {
     })
 }
 
+/// Where a rotation in band stands, for a person; `None` if none goes on.
+pub(crate) fn in_band(peer: &Peer, now: UnixTime) -> Option<String> {
+    let name = &peer.name;
+    let newest = peer.credentials.last().map_or_else(String::new, |one| one.id(name).to_string());
+    let Some((step, since)) = peer.step() else {
+        let since = show::age(peer.wanted()?, now);
+        return Some(format!(
+            "a rotation is wanted since {since}, and {name} has to begin it: its `serve` asks about once a minute"
+        ));
+    };
+    let since = show::age(since, now);
+    Some(match step {
+        Step::Proposed => format!(
+            "a rotation was proposed to {name} {since} ago, which has not answered yet. {newest} is in use"
+        ),
+        Step::Ready => format!(
+            "{newest} was agreed on with {name} {since} ago, which has not confirmed it yet. Both are accepted, the old one is in use"
+        ),
+        Step::Pending => format!(
+            "{name} has proposed {newest} {since} ago, and has not confirmed it yet. Both are accepted, the old one is in use"
+        ),
+        Step::Current => format!(
+            "{newest} was confirmed by {name}, which has not used it yet. Both are accepted, the new one is in use"
+        ),
+    })
+}
+
 /// Where the peer's rotation stands.
 pub(crate) fn rotation_json(peer: &Peer, now: UnixTime) -> Value {
+    let mut rotation = overlap_json(peer, now);
+    if let (Some(members), Some((step, since))) = (rotation.as_object_mut(), peer.step()) {
+        members.insert("inBand".to_owned(), json!({"step": step.as_str(), "since": since.0}));
+    }
+    if let (Some(members), Some(since)) = (rotation.as_object_mut(), peer.wanted()) {
+        members.insert("wantedSince".to_owned(), json!(since.0));
+    }
+    rotation
+}
+
+fn overlap_json(peer: &Peer, now: UnixTime) -> Value {
     match peer.rotation(now) {
         Rotation::Idle => json!({"state": "idle"}),
         Rotation::Waiting { grace_ends, deadline } => {

@@ -2,10 +2,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::Profile;
-use countersign::audit::WhenFull;
+use countersign::audit::{AuditSink, WhenFull};
+use countersign::rotation::Scheduler;
 use countersign::server::Authenticator;
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use super::doctor::behind;
 use super::peer::trust_in_file;
@@ -39,6 +41,10 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     let metrics = Metrics::new();
     let counted = metrics.clone();
     let trail = home.trail_with(&local, "serve", trail_settings(&config, &metrics))?;
+    let scheduler = config.rotation.scheduled.then(|| {
+        Scheduler::new(Arc::clone(&store), config.rotation.settings())
+            .audit(Arc::clone(&trail) as Arc<dyn AuditSink>)
+    });
     let builder = match State::open(home, Arc::clone(&local))? {
         Some(state) => Authenticator::builder(config.service.clone(), store).state(Arc::new(state)),
         None => {
@@ -48,6 +54,7 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     };
     let authenticator = builder
         .audit(trail)
+        .rotation(config.rotation.settings())
         .challenge_lifetime(config.challenge.lifetime())
         .token_lifetime(config.token.lifetime())
         .limits(config.limits.limits())
@@ -69,7 +76,11 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
             }
             tracing::info!("stopping: running requests may end");
         };
-        if gateway.run(stopped).await? {
+        let rotating = scheduler.map(|scheduler| tokio::spawn(scheduler.run()));
+        let served = gateway.run(stopped).await;
+        // It can be cut off at any point: what it has agreed on is in the store.
+        rotating.inspect(JoinHandle::abort);
+        if served? {
             Ok(())
         } else {
             Err(Failure::new("stopped; some requests had not ended in time and were cut off"))

@@ -35,6 +35,13 @@ listen = ["https://127.0.0.1:8443"]
 # enabled = true
 # lifetime_seconds = 300                # at most 300
 
+# [rotation]                            # of peers under cs1, in band: docs/rotation.md
+# scheduled = true                      # `serve` begins what is due, and what a peer wants
+# grace_seconds = 900                   # the old credential stays good; at least a ticket's life, 600
+# propagation_seconds = 2               # until every process of this service knows a new credential
+# give_up_seconds = 600                 # a rotation that a peer does not confirm
+# status_seconds = 60                   # how often peers are asked whether they want one
+
 # [limits]                              # a burst, and then so many a minute
 # requests_per_source = {{ per_minute = 30000, burst = 1000 }}
 # requests_per_key    = {{ per_minute = 15000, burst = 500 }}

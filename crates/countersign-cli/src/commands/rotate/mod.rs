@@ -1,12 +1,14 @@
 //! `countersign rotate`: the next credential of a peer is made or taken in; the old one ends when the peer has the new
-//! one, or when the operator says so.
+//! one, or when the operator says so. Under `cs1` the two services agree on it in band.
 
 mod end;
 mod file;
+mod in_band;
 mod make;
 mod take;
 
 use countersign::protocol::UnixTime;
+use countersign::store::agreement::Step;
 use countersign::store::{Credential, Overlap, Peer, Rotation};
 use serde_json::json;
 
@@ -29,10 +31,15 @@ pub(crate) fn run(home: &Home, args: &RotateArgs) -> Result<(), Failure> {
     let stores = home.changeable(
         "mount the next secret where `next_secret` of its [[peer]] table says, on both sides, then put it in the place of the old one",
     )?;
+    let peer = stores.peers.get(&args.peer.name)?;
     if args.open.finish {
         end::finish(home, &stores, args)
+    } else if args.open.abandon && peer.step().is_some() {
+        in_band::abandon(home, &stores, &peer)
     } else if args.open.abandon {
         end::abandon(home, &stores, args)
+    } else if args.from.is_none() && in_band::applies(&peer, args) {
+        in_band::run(home, &stores, args, &peer)
     } else {
         let overlap = Times::of(&args.overlap)?;
         if let Some(source) = &args.from {
@@ -99,6 +106,13 @@ fn open(peer: &Peer, now: UnixTime) -> Result<(&Credential, &Credential), Failur
 
 /// Refuses to begin while a rotation is open, and says what can be done about it.
 fn refuse_open(home: &Home, peer: &Peer, now: UnixTime) -> Result<(), Failure> {
+    if let Some((step, _)) = peer.step() {
+        return Err(Failure::new(format!(
+            "a rotation of {0} goes on in band ({1}): `countersign rotate {0}` takes it to its end, `countersign rotate {0} --check` shows where it stands",
+            peer.name,
+            step.as_str()
+        )));
+    }
     let Ok((old, new)) = open(peer, now) else { return Ok(()) };
     let (name, old, number) = (&peer.name, old.id(&peer.name), new.number);
     let path = place(home, name, number);
@@ -135,10 +149,13 @@ fn check(home: &Home, args: &RotateArgs) -> Result<(), Failure> {
     let newest = peer.credentials.last();
     // Also when the old one is gone already, by a deadline or a revocation: the peer is shut out until it takes the new
     // one. The very first credential is nobody's successor.
-    let waiting = newest.is_some_and(|newest| newest.confirmed.is_none() && newest.number > 1);
+    let in_band = peer.step().map(|(step, _)| step).or(peer.wanted().map(|_| Step::Proposed));
+    let waiting =
+        in_band.is_some() || newest.is_some_and(|newest| newest.confirmed.is_none() && newest.number > 1);
     let old = open(&peer, now).ok().map(|(old, _)| old);
     let text = match (newest, old) {
         (None, _) => format!("{name} has no credential; `countersign rotate {name}` makes one\n"),
+        (Some(_), _) if in_band.is_some() => format!("{}\n", life::in_band(&peer, now).unwrap_or_default()),
         (Some(new), Some(old)) if waiting => format!(
             "{name} has not used {} yet, which was made {} ago. Both are accepted. {}: {}\n",
             new.id(name),
