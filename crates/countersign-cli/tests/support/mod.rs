@@ -17,6 +17,7 @@ pub mod faults;
 pub mod life;
 pub mod pair;
 pub mod raw;
+pub mod rotating;
 pub mod serving;
 
 use std::io::Write as _;

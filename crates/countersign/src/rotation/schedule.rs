@@ -24,6 +24,9 @@ const AT_ONCE: usize = 16;
 /// After a failure: doubled from the first to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
 
+/// How long a rotation that another process of this service has begun is left to it.
+const ELSEWHERE: Duration = Duration::from_secs(5);
+
 /// How long a peer that does not rotate in band is left alone.
 const UNSUPPORTED: Duration = Duration::from_secs(60 * 60);
 
@@ -283,7 +286,9 @@ fn merge(peers: &mut HashMap<ServiceName, Standing>, found: Vec<Peer>) {
                 let is_news = standing.peer.step() != peer.step()
                     || standing.peer.credentials.len() != peer.credentials.len();
                 if is_news && !standing.running {
-                    standing.next = Instant::now();
+                    // What another process of ours has begun a moment ago, it most likely takes to its end.
+                    let at_it = peer.outgoing().is_some();
+                    standing.next = Instant::now() + if at_it { ELSEWHERE } else { Duration::ZERO };
                 }
                 standing.peer = peer;
             }

@@ -56,24 +56,19 @@ pub(super) fn run(home: &Home, stores: &Stores, args: &RotateArgs, peer: &Peer) 
         Client::builder().timeout(PATIENCE).audit(trail).follow(Arc::clone(&stores.peers)).build(peer)?;
     let driver = Driver::new(Arc::clone(&stores.peers), name.clone(), client, settings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let before = peer.next_number();
     let progress = runtime.block_on(driver.rotate());
     let peer = stores.peers.get(name)?;
     match progress {
         Ok(Progress::Done(number)) => {
             let recorded = record(home, stores, &peer, "rotated-in-band", Some(number));
-            let told = show::done(&format!(
-                "{name}/{number} is agreed on with {name} and in use. {}\n",
-                old_one(&peer)
-            ));
-            Failure::both(told, recorded)
+            Failure::both(through(&peer), recorded)
         }
-        Ok(Progress::Idle) => {
-            // Another process, most likely `serve`, has taken it to its end meanwhile.
-            show::done(&format!(
-                "the rotation of {name} is through: another process was faster. {}\n",
-                old_one(&peer)
-            ))
+        Ok(Progress::Idle) if peer.next_number() == before => {
+            Err(Failure::new(format!("the rotation of {name} was called off meanwhile; nothing has changed")))
         }
+        // Another process, most likely `serve`, has taken it to its end meanwhile, and has it on its trail.
+        Ok(Progress::Idle) => through(&peer),
         Ok(Progress::Aborted) => {
             let recorded = record(home, stores, &peer, "rotation-aborted", None);
             let told = Err(Failure::new(format!(
@@ -128,6 +123,11 @@ fn record(
         ..Change::of("rotate", reason, &peer.name)
     };
     change::record(home, &stores.local, change)
+}
+
+fn through(peer: &Peer) -> Result<(), Failure> {
+    let new = super::newest(peer)?.id(&peer.name);
+    show::done(&format!("{new} is agreed on with {} and in use. {}\n", peer.name, old_one(peer)))
 }
 
 /// Until when the old credential is good.
