@@ -61,6 +61,11 @@ pub enum StoreError {
     /// No credential lives at all.
     #[error("all credentials of `{0}` have ended already; `countersign rotate {0}` makes a new one")]
     NothingLive(ServiceName),
+    /// Offers of a pairing that are all open.
+    #[error(
+        "there are too many open offers of a pairing; they close by themselves, ten minutes after they were made"
+    )]
+    TooManyOffers,
     /// The store only reads.
     #[error("these peers are declared elsewhere and cannot be changed here: {0}")]
     ReadOnly(&'static str),

@@ -17,16 +17,19 @@
 //! | `schedule` | 4 | transcript hashes and keys |
 //! | [`message`], `statement` | 5 | P1 to P4 as JSON; what is sealed in P3 and P4 |
 //! | [`accepter`], [`offerer`] | 6, 7 | the states of both roles |
+//! | `refusal` | 8 | why it did not come to a pair |
 
 pub mod accepter;
 pub mod message;
 pub mod offerer;
 mod pake;
+mod refusal;
 mod schedule;
 mod statement;
 pub mod words;
 
 pub use pake::{BadShare, decoy};
+pub use refusal::PairingRefusal;
 pub use schedule::Pair;
 pub use statement::{Pin, Statement, Terms};
 pub use words::{Code, CodeError, OfferId, Password};

@@ -59,6 +59,12 @@ impl OfferId {
         Self((a << 16 | b << 8 | c) & 0x003f_ffff)
     }
 
+    /// Takes what [`OfferId::number`] gave.
+    #[must_use]
+    pub const fn from_stored(number: u32) -> Self {
+        Self(number & 0x003f_ffff)
+    }
+
     /// Its number, below 2^22.
     #[must_use]
     pub const fn number(self) -> u32 {

@@ -1,4 +1,4 @@
-//! `/authenticate` and `/verify_challenge`.
+//! `/authenticate` and `/verify_challenge`, and how an endpoint is answered.
 
 use std::sync::Arc;
 
@@ -29,15 +29,17 @@ use super::rate_fields::RateFields;
 use super::reject::problem_response;
 use super::route::{Signed, by_signature, fresh_challenge, prove};
 
-/// The two endpoints as an axum router, to be merged beside the protected routes.
+/// The endpoints as an axum router, to be merged beside the protected routes: the two of the handshake, and where pairing is
+/// ([`Builder::pairing`](super::Builder::pairing)).
 pub fn router(authenticator: Authenticator) -> Router {
     Router::new()
         .route(wire::AUTHENTICATE, any(authenticate))
         .route(wire::VERIFY_CHALLENGE, any(verify_challenge))
+        .route(countersign_protocol::pairing::message::PATH, any(super::pairing::pairing))
         .with_state(authenticator)
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 async fn authenticate(
     State(authenticator): State<Authenticator>,
@@ -99,6 +101,11 @@ async fn endpoint(
         },
         Err(limited) => Err(limited),
     };
+    close(&mut attempt, result).await
+}
+
+/// Tells what was decided.
+pub(super) async fn close(attempt: &mut Attempt<'_>, result: Result<Answer, Refusal>) -> Answer {
     // What was decided is told when it is on the trail, and not before.
     let written = attempt.written().await;
     let result = result.and_then(|response| written.map(|()| response));
@@ -119,14 +126,14 @@ async fn endpoint(
     }
 }
 
-fn put(rate: Option<RateFields>, response: &mut Answer) {
+pub(super) fn put(rate: Option<RateFields>, response: &mut Answer) {
     if let Some(rate) = rate {
         rate.put(response.headers_mut());
     }
 }
 
 /// Reads a small body in bounded time. One that says that it is too long is not waited for.
-async fn read(inner: &Inner, body: axum::body::Body) -> Result<Bytes, Malformed> {
+pub(super) async fn read(inner: &Inner, body: axum::body::Body) -> Result<Bytes, Malformed> {
     if body.size_hint().lower() > wire::MAX_BODY as u64 {
         return Err(Malformed::BodyTooLarge);
     }
@@ -271,7 +278,7 @@ fn json(body: &impl serde::Serialize, proof: HeaderMap) -> Answer {
     json_bytes(serde_json::to_vec(body).unwrap_or_default().into(), proof)
 }
 
-fn json_bytes(body: Bytes, proof: HeaderMap) -> Answer {
+pub(super) fn json_bytes(body: Bytes, proof: HeaderMap) -> Answer {
     let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
