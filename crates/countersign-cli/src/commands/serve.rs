@@ -4,6 +4,7 @@ use std::time::Duration;
 use countersign::Profile;
 use countersign::audit::WhenFull;
 use countersign::server::Authenticator;
+use countersign::store::PairingStore;
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -47,6 +48,7 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
         }
     };
     let authenticator = builder
+        .pairing(Arc::clone(&local) as Arc<dyn PairingStore>)
         .audit(trail)
         .challenge_lifetime(config.challenge.lifetime())
         .token_lifetime(config.token.lifetime())

@@ -26,7 +26,7 @@ pub struct Start {
     pub offer: OfferId,
     /// The URL that the accepter dialled.
     pub url: String,
-    /// What names this exchange: 16 random bytes, sid of CPace.
+    /// What names this exchange: 16 random bytes, `sid` of `CPace`.
     pub session: [u8; 16],
     /// Ya.
     pub share: [u8; 32],

@@ -1,4 +1,4 @@
-//! CPace over ristretto255 with SHA-512 (draft-irtf-cfrg-cpace-21), initiator-responder setting. The arithmetic is that of
+//! `CPace` over ristretto255 with SHA-512 (draft-irtf-cfrg-cpace-21), initiator-responder setting. The arithmetic is that of
 //! the crates `pakery-*` (ADR 0019); the tests here hold them against the draft's vectors.
 
 use std::convert::Infallible;

@@ -17,17 +17,17 @@ use crate::secret::SharedSecret;
 /// A hash over all that was said so far.
 pub(super) type Hash = [u8; 32];
 
-/// What goes into CPace as CI.
+/// What goes into `CPace` as `CI`.
 pub(super) fn channel(offer: OfferId, url: &str) -> Vec<u8> {
     lp(&[b"countersign/1 pairing", offer.to_string().as_bytes(), url.as_bytes()])
 }
 
-/// ADa.
+/// `ADa`.
 pub(super) fn accepter_data() -> Vec<u8> {
     lp(&[b"accepter"])
 }
 
-/// ADb.
+/// `ADb`.
 pub(super) fn offerer_data(service: &ServiceName) -> Vec<u8> {
     lp(&[b"offerer", service.as_str().as_bytes()])
 }

@@ -119,7 +119,7 @@ impl Password {
         *self.0
     }
 
-    /// The four words with hyphens: PRS of CPace, and what is read out.
+    /// The four words with hyphens: `PRS` of `CPace`, and what is read out.
     #[must_use]
     pub fn spelled(&self) -> Zeroizing<String> {
         spell(*self.0, PASSWORD_WORDS)

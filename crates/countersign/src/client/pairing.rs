@@ -7,6 +7,7 @@ use bytes::Bytes;
 use countersign_protocol::identity::ServiceName;
 use countersign_protocol::pairing::accepter::{self, Paired, PairingError, Randomness};
 use countersign_protocol::pairing::{Code, Pin, REPEAT_WITHIN, Statement};
+use countersign_protocol::wire::reply::ReplyError;
 use countersign_protocol::wire::{Incoming, MAX_REPLY, Outgoing};
 use countersign_store::{Cs1Options, KeysError, NewKeys, NewPeer, Trust, random};
 use http::{HeaderMap, Method, Request};
@@ -53,6 +54,24 @@ pub enum AcceptError {
         /// What the last try came to.
         last: String,
     },
+}
+
+impl AcceptError {
+    /// The reason on the trail: stable.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Network(_) => "unreachable",
+            Self::Pairing(PairingError::Answer(ReplyError::Status { status: 401, .. })) => "pairing-failed",
+            Self::Pairing(PairingError::Answer(ReplyError::Status { status: 409, .. })) => "pairing-refused",
+            Self::Pairing(PairingError::Impostor) => "pairing-impostor",
+            Self::Pairing(PairingError::Misbound) => "pairing-misbound",
+            Self::Pairing(_) => "pairing-answer",
+            Self::NameTaken(..) => "pairing-name-taken",
+            Self::Keys(_) => "pairing-keys",
+            Self::Unanswered { .. } => "pairing-unanswered",
+        }
+    }
 }
 
 /// Who has a name already.

@@ -179,7 +179,7 @@ fn conclude(authenticator: &Authenticator, message: &Confirm) -> Result<Conclude
             match judged {
                 Ok((verified, agreed)) => {
                     let offer = agree(store, &offer, verified, agreed, digest)?;
-                    finish(authenticator, store, offer, now)
+                    finish(authenticator, store, &offer, now)
                 }
                 Err(why) => {
                     let stage = Stage::Failed { why: why.code().to_owned() };
@@ -191,7 +191,7 @@ fn conclude(authenticator: &Authenticator, message: &Confirm) -> Result<Conclude
         }
         // The answer was lost, or we were killed before it was given.
         Stage::Confirmed { message, .. } if *message == digest => {
-            finish(authenticator, store, offer.clone(), now)
+            finish(authenticator, store, &offer, now)
         }
         Stage::Paired { message, answer, name, at }
             if *message == digest && now <= at.plus(REPEAT_WITHIN) =>
@@ -266,7 +266,7 @@ fn agree(
 fn finish(
     authenticator: &Authenticator,
     store: &dyn PairingStore,
-    offer: Offer,
+    offer: &Offer,
     now: UnixTime,
 ) -> Result<Concluded, Refusal> {
     let Stage::Confirmed { message, answer, peer } = &offer.stage else {
