@@ -4,8 +4,8 @@
 
 mod support;
 
-use support::pairing::{Offering, accept, orders_and_billing, wrong};
 use support::Serving;
+use support::pairing::{Offering, accept, orders_and_billing, wrong};
 
 #[test]
 fn six_words_give_both_sides_one_pair_and_requests_pass() {

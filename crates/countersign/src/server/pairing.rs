@@ -102,7 +102,8 @@ async fn start(
             Refusal::Pairing(PairingRefusal::TooMany { retry_after: wait.div_ceil(1_000).max(1) })
         })?;
     }
-    let (service, now) = (inner.service.clone(), inner.clock.now());
+    // `pair offer`, another process, has written down when the offer ends.
+    let (service, now) = (inner.service.clone(), inner.clock.wall());
     let this = authenticator.clone();
     let claimed = blocking(move || {
         let pairing = this.inner().pairing.as_ref();
@@ -161,7 +162,7 @@ fn conclude(authenticator: &Authenticator, message: &Confirm) -> Result<Conclude
     let inner = authenticator.inner();
     let pairing = inner.pairing.as_ref().ok_or(Refusal::Pairing(PairingRefusal::NoOffer))?;
     let store = &*pairing.store;
-    let now = inner.clock.now();
+    let now = inner.clock.wall();
     let refused = |why| Err(Refusal::Pairing(why));
     let Some(offer) = store.offer(message.offer).map_err(unavailable)? else {
         return refused(PairingRefusal::NoOffer);
@@ -190,9 +191,7 @@ fn conclude(authenticator: &Authenticator, message: &Confirm) -> Result<Conclude
             }
         }
         // The answer was lost, or we were killed before it was given.
-        Stage::Confirmed { message, .. } if *message == digest => {
-            finish(authenticator, store, &offer, now)
-        }
+        Stage::Confirmed { message, .. } if *message == digest => finish(authenticator, store, &offer, now),
         Stage::Paired { message, answer, name, at }
             if *message == digest && now <= at.plus(REPEAT_WITHIN) =>
         {
