@@ -108,7 +108,10 @@ fn a_man_in_the_middle_with_another_certificate_fails_and_a_proxy_that_is_named_
     let address = Arc::new(std::sync::OnceLock::<String>::new());
     let known = Arc::clone(&address);
     let (url, pin) = man_in_the_middle(&orders, move || known.get().unwrap().clone());
-    orders.configure(&format!("[serve]\nexternal_urls = [\"{url}\"]"));
+    let config = orders.path().join("countersign.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[serve]", &format!("[serve]\nexternal_urls = [\"{url}\"]")))
+        .unwrap();
     let serving = Serving::http(&orders);
     address.set(serving.address().to_owned()).unwrap();
 
@@ -326,7 +329,7 @@ fn a_server_that_is_killed_at_any_write_of_p3_pairs_after_its_restart() {
         assert_eq!(reply.status, 200, "write {at}: {reply:?}");
         assert_eq!(Some(fingerprint(&orders, "billing")), accepter.take(&reply), "write {at}");
         offering.event("paired");
-        eventually("it is on the trail", || orders.recorded("reason", "paired") == 1);
+        eventually("it is on the trail", || orders.recorded("reason", "paired") >= 1);
     }
     assert!(struck >= 3, "{struck}");
 }
