@@ -42,6 +42,8 @@ const KEPT_ONLY: [&str; 22] = [
     "explain_signed",
     "gateway",
     "origin",
+    "pairing_code",
+    "pairing_messages",
     "probe",
     "store_cell",
     "store_file",

@@ -117,7 +117,8 @@ fn a_man_in_the_middle_with_another_certificate_fails_and_a_proxy_that_is_named_
 
     let mut offering = Offering::start(&orders, &[]);
     let words = offering.words();
-    accept(&billing, &url, &words, &[]).refused(1, &["the words were right", "somebody stands in between"]);
+    accept(&billing, &url, &words, &[])
+        .refused(1, &["Mend what the detail says", "somebody stands in between"]);
     offering.next_words("pairing-misbound");
     nobody(&orders);
     nobody(&billing);

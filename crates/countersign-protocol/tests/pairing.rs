@@ -216,3 +216,11 @@ proptest! {
         let _ = Conclusion::read(&bytes);
     }
 }
+
+// Section 8
+#[test]
+fn before_the_words_are_proved_every_refusal_is_the_same_bytes() {
+    use countersign_protocol::pairing::PairingRefusal::{NoOffer, TooLate, WrongWords};
+    let bodies = [NoOffer, TooLate, WrongWords].map(|refusal| refusal.problem().body("request-1", None));
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
+}
