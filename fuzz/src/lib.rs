@@ -33,6 +33,7 @@ mod master_key;
 pub mod mutate;
 mod nonces;
 mod origin;
+mod pairing;
 mod probe;
 mod proxies;
 mod replies;
@@ -72,7 +73,7 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 44] = [
+pub const TARGETS: [Target; 46] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
@@ -100,6 +101,8 @@ pub const TARGETS: [Target; 44] = [
     target("master_key", QUICK, master_key::master_key),
     target("network", QUICK, proxies::network),
     target("origin", MIDDLE, origin::origin),
+    target("pairing_code", QUICK, pairing::code),
+    target("pairing_messages", QUICK, pairing::messages),
     target("pem", MIDDLE, certificates::pem),
     target("pin", QUICK, certificates::pin),
     target("probe", SLOW, probe::date),

@@ -12,6 +12,7 @@ use countersign::{ApiKey, Profile, ServiceName, Trust};
 use countersign_gateway::ListenUrl;
 
 pub(crate) use crate::commands::audit::args::AuditCommand;
+use crate::commands::pair::args::PairCommand;
 use crate::commands::rotate::ReadOut;
 use crate::duration::{Every, Span};
 use crate::secret_input::SecretSource;
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     /// Add, list, show and remove the services that this one talks to
     #[command(subcommand)]
     Peer(PeerCommand),
+    /// Get to know another service: one operator reads six words to the other, and both hold a fresh pair
+    #[command(subcommand)]
+    Pair(PairCommand),
     /// Serve: /authenticate, /verify_challenge, and protected routes forwarded to --upstream
     Serve(ServeArgs),
     /// Call a peer: curl with the handshake built in
@@ -216,7 +220,7 @@ impl KeyArgs {
     }
 }
 
-fn binding(text: &str) -> Result<Binding, &'static str> {
+pub(crate) fn binding(text: &str) -> Result<Binding, &'static str> {
     Binding::parse(text).ok_or("a binding is none or tls-exporter")
 }
 

@@ -34,7 +34,6 @@ use fault::{ConfigError, Fault, at_line, from_parser};
 use lifetimes::{Challenge, Token};
 use limits::LimitsConfig;
 use peers::PeerTable;
-pub(crate) use rotation::LEAST_GRACE;
 pub(crate) use secrets::{From as SecretsFrom, Secrets};
 use serve::Serve;
 use timeouts::TimeoutsConfig;

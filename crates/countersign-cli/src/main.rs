@@ -56,6 +56,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Init(init) => commands::init::run(&home::Home::locate(home)?, &init),
         Command::Keygen(keygen) => commands::keygen::run(&keygen),
         Command::Peer(peer) => commands::peer::run(&home::Home::locate(home)?, peer),
+        Command::Pair(pair) => commands::pair::run(&home::Home::locate(home)?, pair),
         Command::Serve(serve) => commands::serve::run(&home::Home::locate(home)?, serve),
         Command::Call(call) => commands::call::run(&home::Home::locate(home)?, &call),
         Command::Rotate(rotate) => commands::rotate::run(&home::Home::locate(home)?, &rotate),

@@ -2,8 +2,10 @@
 //! nonces would each take what the other has taken already (CS-12).
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign::protocol::UnixTime;
 use countersign::store::sqlite::SqliteStore;
@@ -32,11 +34,32 @@ impl State {
             .mode(0o600)
             .open(&path)
             .context(|| path.display().to_string())?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(Self { store, _lock: lock })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).context(|| path.display().to_string()),
+        // `is_served` holds it for a moment.
+        for _ in 0..20 {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Some(Self { store, _lock: lock })),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).context(|| path.display().to_string());
+                }
+            }
         }
+        Ok(None)
+    }
+}
+
+/// Whether a `serve` runs on this data directory.
+pub(crate) fn is_served(home: &Home) -> Result<bool, Failure> {
+    let path = home.path().join(LOCK);
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).context(|| path.display().to_string()),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error).context(|| path.display().to_string()),
     }
 }
 

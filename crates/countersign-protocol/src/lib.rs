@@ -13,6 +13,7 @@
 //! | [`api_key`] | guide 2: the API key is the HMAC key, both roles |
 //! | [`cs1`] | Countersign protocol 1: the mutual handshake, both roles, and its tickets |
 //! | [`rotation`] | the next credential of a pair, agreed on in band |
+//! | [`pairing`] | a fresh pair from a few spoken words, both roles |
 //! | [`token`] | the bearer token that both guides end in |
 //! | [`wire`] | JSON bodies and header fields, strict inwards, lenient towards strangers |
 //! | [`refusal`] | the exact reason why an attempt failed, for the audit trail |
@@ -36,6 +37,7 @@ pub mod identity;
 pub mod lookup;
 pub mod mac;
 mod malformed;
+pub mod pairing;
 pub mod problem;
 pub mod refusal;
 pub mod rotation;

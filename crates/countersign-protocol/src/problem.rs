@@ -48,6 +48,10 @@ pub enum Problem {
     RequestReplayed,
     /// 401: the content is not the one that was signed.
     DigestMismatch,
+    /// 401: wrong words, no such offer, or one that is over; which of them is not said.
+    PairingFailed,
+    /// 409: the words were right, and there is something else, which is said.
+    PairingRefused(&'static str),
     /// 421: sent to an authority that this server does not have (RFC 9110, section 15.5.20).
     Misdirected,
     /// 413: more content than is held until it is verified (RFC 9110, section 15.5.14).
@@ -104,6 +108,8 @@ impl Problem {
             Self::NonceRequired => "nonce-required",
             Self::RequestReplayed => "request-replayed",
             Self::DigestMismatch => "digest-mismatch",
+            Self::PairingFailed => "pairing-failed",
+            Self::PairingRefused(_) => "pairing-refused",
             Self::Misdirected => "misdirected",
             Self::ContentTooLarge => "content-too-large",
             Self::TrailersRequired => "trailers-required",
@@ -138,7 +144,9 @@ impl Problem {
             | Self::NonceRequired
             | Self::RequestReplayed
             | Self::DigestMismatch
+            | Self::PairingFailed
             | Self::SessionInvalid => 401,
+            Self::PairingRefused(_) => 409,
             Self::Misdirected => 421,
             Self::ContentTooLarge => 413,
             Self::TrailersRequired => 406,
@@ -183,6 +191,12 @@ impl Problem {
             Self::NonceRequired => "Sign the request again, with the nonce that Accept-Signature gives",
             Self::RequestReplayed => "Sign each request anew: this signature has been used",
             Self::DigestMismatch => "Send the content that was signed: Content-Digest does not match it",
+            Self::PairingFailed => {
+                "Ask for the words that the other side shows now: these were wrong, or used, or the offer is over"
+            }
+            Self::PairingRefused(_) => {
+                "Mend what the detail says, and ask for the next words: these are used"
+            }
             Self::Misdirected => {
                 "Send the request to a name of this service, and tell its operator if you did: a proxy may change it on the way"
             }
@@ -215,6 +229,7 @@ impl Problem {
         match self {
             Self::Malformed(malformed) => Some(malformed.to_string()),
             Self::MissingComponent(name) => Some(format!("{name} is missing")),
+            Self::PairingRefused(why) => Some((*why).to_owned()),
             Self::Uncovered(name) => Some(format!("{name} is in the request or covered, and not both")),
             _ => None,
         }

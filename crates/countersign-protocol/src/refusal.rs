@@ -2,6 +2,7 @@
 //! [`Problem`] made from it.
 
 pub use crate::malformed::Malformed;
+pub use crate::pairing::PairingRefusal;
 use crate::problem::Problem;
 use crate::token::TokenError;
 
@@ -97,6 +98,8 @@ pub enum Refusal {
     RotationUnknown,
     /// Our clock shows a time before 2001 or after 2286.
     ClockUnusable,
+    /// Pairing came to nothing.
+    Pairing(PairingRefusal),
     /// The trail cannot be written, so nothing is accepted.
     AuditUnavailable,
     /// The store could not be asked for so long that a removal may have been missed.
@@ -179,6 +182,7 @@ impl Refusal {
             Self::StreamsOff => "streams-off",
             Self::RotationUnknown => "rotation-unknown",
             Self::ClockUnusable => "clock-unusable",
+            Self::Pairing(pairing) => pairing.code(),
             Self::AuditUnavailable => "audit-unavailable",
             Self::StoreStale => "store-stale",
         }
@@ -189,6 +193,9 @@ impl Refusal {
     /// and after a restart every honest caller comes with one that does not open any more.
     #[must_use]
     pub const fn is_failure(&self) -> bool {
+        if let Self::Pairing(pairing) = self {
+            return pairing.is_failure();
+        }
         matches!(
             self,
             Self::ChallengeForeign
@@ -248,6 +255,7 @@ impl Refusal {
             Self::RateLimited { retry_after, .. } | Self::TooManyChallenges { retry_after } => {
                 Problem::RateLimited { retry_after: *retry_after }
             }
+            Self::Pairing(pairing) => pairing.problem(),
             Self::Misdirected => Problem::Misdirected,
             Self::ContentTooLarge | Self::StreamsOff => Problem::ContentTooLarge,
             Self::ReplayLogFull | Self::AuditUnavailable | Self::StoreStale | Self::ClockUnusable => {

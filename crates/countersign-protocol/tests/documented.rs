@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_protocol::pairing::PairingRefusal;
 use countersign_protocol::problem::Problem;
 use countersign_protocol::refusal::{Malformed, Refusal, Scope};
 use countersign_protocol::token::TokenError;
 
 const DOCUMENT: &str = include_str!("../../../docs/errors.md");
 const CS1_PROBLEMS: &str = "`cs1`: problem types";
+const PAIRING_REASONS: &str = "Pairing: reason codes";
 const CS1_REASONS: &str = "`cs1`: reason codes";
 
 /// The rows of the table under a heading, without its head: cells without spaces and backticks around them.
@@ -36,6 +38,8 @@ fn problems() -> Vec<Problem> {
         Problem::ChallengeUsed,
         Problem::AuthenticationFailed,
         Problem::SessionInvalid,
+        Problem::PairingFailed,
+        Problem::PairingRefused("the name is taken"),
         Problem::NotFound,
         Problem::MethodNotAllowed,
         Problem::MethodNotForwarded,
@@ -85,6 +89,7 @@ fn each_problem_says_something_of_its_own_to_do() {
     for problem in problems {
         let detail = match problem {
             Problem::Malformed(malformed) => Some(malformed.to_string()),
+            Problem::PairingRefused(why) => Some(why.to_owned()),
             Problem::MissingComponent(_) => Some("X-Challenge is missing".to_owned()),
             Problem::Uncovered(_) => {
                 Some("content-type is in the request or covered, and not both".to_owned())
@@ -129,6 +134,21 @@ fn refusals() -> Vec<Refusal> {
     limits.into_iter().chain(tokens).chain(others).collect()
 }
 
+fn pairing_refusals() -> Vec<Refusal> {
+    [
+        PairingRefusal::NoOffer,
+        PairingRefusal::WrongWords,
+        PairingRefusal::TooLate,
+        PairingRefusal::Misbound,
+        PairingRefusal::NameTaken,
+        PairingRefusal::Unusable,
+        PairingRefusal::Store,
+        PairingRefusal::TooMany { retry_after: 9 },
+    ]
+    .map(Refusal::Pairing)
+    .to_vec()
+}
+
 fn cs1_refusals() -> Vec<Refusal> {
     let tickets =
         [TokenError::Form, TokenError::Key, TokenError::Seal, TokenError::Expired].map(Refusal::Ticket);
@@ -152,12 +172,13 @@ fn cs1_refusals() -> Vec<Refusal> {
 
 #[test]
 fn each_reason_is_documented_with_what_it_counts_as_and_what_the_caller_is_told() {
-    let documented: BTreeMap<String, (bool, String)> = [rows("Reason codes: inbound"), rows(CS1_REASONS)]
-        .concat()
-        .into_iter()
-        .map(|row| (row[0].clone(), (row[1] == "yes", row[3].clone())))
-        .collect();
-    for refusal in [refusals(), cs1_refusals()].concat() {
+    let documented: BTreeMap<String, (bool, String)> =
+        [rows("Reason codes: inbound"), rows(PAIRING_REASONS), rows(CS1_REASONS)]
+            .concat()
+            .into_iter()
+            .map(|row| (row[0].clone(), (row[1] == "yes", row[3].clone())))
+            .collect();
+    for refusal in [refusals(), pairing_refusals(), cs1_refusals()].concat() {
         let code = refusal.code();
         let Some((failure, told)) = documented.get(code) else { panic!("{code} is not documented") };
         assert_eq!(*failure, refusal.is_failure(), "{code}");

@@ -3,11 +3,13 @@
 //! ```
 //! countersign_store::contract::check(countersign_store::MemoryStore::new);
 //! countersign_store::contract::check_state(countersign_store::MemoryStore::new);
+//! countersign_store::contract::check_pairing(countersign_store::MemoryStore::new);
 //! ```
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "a failed check is a failed test")]
 
 mod lifecycle;
+mod pairing;
 mod state;
 
 use countersign_protocol::UnixTime;
@@ -15,6 +17,7 @@ use countersign_protocol::cs1::Binding;
 use countersign_protocol::identity::{ApiKey, Profile, ServiceName};
 use countersign_protocol::secret::SharedSecret;
 
+pub use self::pairing::check as check_pairing;
 pub use self::state::check as check_state;
 use crate::{Cs1Options, Keys, NewKeys, NewPeer, PeerStore, StoreError, Trust};
 

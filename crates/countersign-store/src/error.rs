@@ -64,6 +64,11 @@ pub enum StoreError {
     /// A move of a rotation in band cannot be made.
     #[error("the rotation cannot go on: {0}")]
     Rotation(#[from] crate::MoveError),
+    /// Offers of a pairing that are all open.
+    #[error(
+        "there are too many open offers of a pairing; they close by themselves, ten minutes after they were made"
+    )]
+    TooManyOffers,
     /// The store only reads.
     #[error("these peers are declared elsewhere and cannot be changed here: {0}")]
     ReadOnly(&'static str),

@@ -5,6 +5,7 @@
 //! | peers and their secrets | [`PeerStore`]: [`MemoryStore`], [`sqlite::SqliteStore`], [`declared::DeclaredStore`], `vault::VaultStore` | a stranger is let in, or a peer shut out |
 //! | burned challenges | [`ReplayLog`], in memory | a replay passes |
 //! | outstanding guide-2 challenges | [`Outstanding`], in memory | a replay passes, or an honest caller starts again |
+//! | offers of a pairing | [`PairingStore`]: [`MemoryStore`], [`sqlite::SqliteStore`] | a guesser has two guesses for one |
 //! | opened tickets of `cs1` | [`TicketCache`], in memory | the ticket is opened once more |
 //! | rate limits | [`Limiter`], in memory | a brute force goes on, or an honest caller waits |
 //!
@@ -28,6 +29,7 @@ mod memory;
 mod next;
 pub mod origin;
 mod outstanding;
+pub mod pairing;
 mod peer;
 mod random;
 mod replay;
@@ -47,6 +49,7 @@ pub use limiter::{Limiter, Quota, Standing};
 pub use memory::MemoryStore;
 pub use next::Basis;
 pub use outstanding::{Outstanding, Spent, TooMany};
+pub use pairing::PairingStore;
 pub use peer::{
     Credential, Cs1Options, Keys, KeysError, Listing, NewKeys, NewPeer, OptionsError, Peer, PinError, Trust,
 };

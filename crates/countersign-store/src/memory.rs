@@ -4,9 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use countersign_protocol::UnixTime;
 use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::lookup::LookupKey;
+use countersign_protocol::pairing::OfferId;
 use zeroize::Zeroizing;
 
 use crate::lifecycle::{Ending, Next, Use, Which};
+use crate::pairing::{MAX_OFFERS, Offer, PairingStore};
 use crate::{Kept, Listing, Move, Moved, NewPeer, Peer, PeerSet, PeerStore, StateStore, StoreError, random};
 
 /// Peers in memory: for tests, and for services that read their secrets elsewhere at every start.
@@ -21,6 +23,7 @@ struct State {
     set: PeerSet,
     version: u64,
     kept: HashMap<crate::State, (UnixTime, Zeroizing<Vec<u8>>)>,
+    offers: HashMap<OfferId, Offer>,
 }
 
 impl MemoryStore {
@@ -29,7 +32,10 @@ impl MemoryStore {
     pub fn new() -> Self {
         let lookup = LookupKey::new(&Zeroizing::new(random()));
         let set = PeerSet::new(lookup.clone());
-        Self { state: Mutex::new(State { set, version: 0, kept: HashMap::new() }), lookup }
+        Self {
+            state: Mutex::new(State { set, version: 0, kept: HashMap::new(), offers: HashMap::new() }),
+            lookup,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -61,6 +67,39 @@ impl StateStore for MemoryStore {
 
     fn forget(&self, state: crate::State) -> Result<(), StoreError> {
         self.state().kept.remove(&state);
+        Ok(())
+    }
+}
+
+impl PairingStore for MemoryStore {
+    fn open(&self, offer: &Offer, now: UnixTime) -> Result<bool, StoreError> {
+        let offers = &mut self.state().offers;
+        offers.retain(|_, known| !known.is_over(now));
+        if offers.len() >= MAX_OFFERS {
+            return Err(StoreError::TooManyOffers);
+        }
+        if offers.contains_key(&offer.id) {
+            return Ok(false);
+        }
+        offers.insert(offer.id, offer.clone());
+        Ok(true)
+    }
+
+    fn offer(&self, id: OfferId) -> Result<Option<Offer>, StoreError> {
+        Ok(self.state().offers.get(&id).cloned())
+    }
+
+    fn replace(&self, next: &Offer) -> Result<bool, StoreError> {
+        let offers = &mut self.state().offers;
+        let Some(known) = offers.get_mut(&next.id).filter(|known| known.revision == next.revision) else {
+            return Ok(false);
+        };
+        *known = Offer { revision: next.revision + 1, ..next.clone() };
+        Ok(true)
+    }
+
+    fn withdraw(&self, id: OfferId) -> Result<(), StoreError> {
+        self.state().offers.remove(&id);
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ const NOW: UnixTime = UnixTime(1_700_000_000);
 fn the_memory_store_keeps_the_contract() {
     contract::check(MemoryStore::new);
     contract::check_state(MemoryStore::new);
+    contract::check_pairing(MemoryStore::new);
 }
 
 #[test]
@@ -33,6 +34,7 @@ fn the_sqlite_store_keeps_the_contract() {
     };
     contract::check(make);
     contract::check_state(make);
+    contract::check_pairing(make);
 }
 
 #[test]

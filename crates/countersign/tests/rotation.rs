@@ -1,7 +1,12 @@
 //! Rotation in band over real sockets (`specs/rotation.md`): from its beginning to its end, and what is lost, repeated and made up on the
 //! way.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken fixture ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a broken fixture ends the test"
+)]
 
 mod rotation_support;
 

@@ -9,6 +9,7 @@ pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod keygen;
 pub(crate) mod master_key;
+pub(crate) mod pair;
 pub(crate) mod peer;
 pub(crate) mod restore;
 pub(crate) mod revoke;

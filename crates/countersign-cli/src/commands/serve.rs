@@ -5,6 +5,7 @@ use countersign::Profile;
 use countersign::audit::{AuditSink, WhenFull};
 use countersign::rotation::Scheduler;
 use countersign::server::Authenticator;
+use countersign::store::PairingStore;
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -53,6 +54,7 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
         }
     };
     let authenticator = builder
+        .pairing(Arc::clone(&local) as Arc<dyn PairingStore>)
         .audit(trail)
         .rotation(config.rotation.settings())
         .challenge_lifetime(config.challenge.lifetime())

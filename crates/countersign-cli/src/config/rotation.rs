@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use countersign::rotation::Settings;
+use countersign::rotation::{LEAST_GRACE, Settings};
 use serde::Deserialize;
 
 use super::Bounded;
-
-/// The shortest grace period, in seconds: time is kept in whole ones, and a side needs some to change over.
-pub(crate) const LEAST_GRACE: u64 = 2;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -16,6 +16,7 @@ pub mod fake;
 pub mod faults;
 pub mod life;
 pub mod pair;
+pub mod pairing;
 pub mod raw;
 pub mod rotating;
 pub mod serving;

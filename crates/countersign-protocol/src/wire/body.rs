@@ -130,7 +130,7 @@ fn strict<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
 }
 
 /// One JSON object with the members of `T`, each once, and nothing else.
-pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
     if body.len() > MAX_BODY {
         return Err(Malformed::BodyTooLarge);
     }

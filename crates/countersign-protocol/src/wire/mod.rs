@@ -26,7 +26,7 @@ pub const MAX_REPLY: usize = 64 * 1024;
 /// A request that a client state machine wants sent, below the peer's base URL.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// `/authenticate` or `/verify_challenge`; always POST.
+    /// `/authenticate`, `/verify_challenge`, or where pairing is; always POST.
     pub path: &'static str,
     /// `content-type` and what the profile adds.
     pub headers: HeaderMap,
@@ -36,10 +36,13 @@ pub struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn post(path: &'static str, body: &impl serde::Serialize) -> Self {
+        Self::json(path, serde_json::to_vec(body).unwrap_or_default())
+    }
+
+    pub(crate) fn json(path: &'static str, body: Vec<u8>) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-        let body = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
-        Self { path, headers, body }
+        Self { path, headers, body: Zeroizing::new(body) }
     }
 }
 

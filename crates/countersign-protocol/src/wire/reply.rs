@@ -119,12 +119,17 @@ impl ReplyError {
         #[derive(Deserialize)]
         struct Problem {
             title: Option<String>,
+            detail: Option<String>,
             #[serde(rename = "requestId")]
             request_id: Option<String>,
         }
         let problem: Option<Problem> = serde_json::from_slice(answer.body).ok();
         let title = problem.and_then(|problem| {
-            let title = printable(&problem.title?, 200);
+            let mut title = printable(&problem.title?, 200);
+            // What is in the way of a pairing is in the detail.
+            if let Some(detail) = problem.detail.filter(|_| answer.status == 409) {
+                title = format!("{title}: {}", printable(&detail, 300));
+            }
             Some(match problem.request_id {
                 Some(id) => format!("{title} (its request id: {})", printable(&id, 64)),
                 None => title,

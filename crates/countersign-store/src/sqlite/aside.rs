@@ -87,13 +87,13 @@ impl StateStore for SqliteStore {
     }
 }
 
-fn place(name: &str, scope: &[&[u8]], kept: i64) -> Vec<u8> {
+pub(super) fn place(name: &str, scope: &[&[u8]], kept: i64) -> Vec<u8> {
     let kept = kept.to_be_bytes();
     let mut fields: Vec<&[u8]> = vec![b"countersign aside 1", name.as_bytes(), &kept];
     fields.extend_from_slice(scope);
     lp(&fields)
 }
 
-fn seconds(time: UnixTime) -> i64 {
+pub(super) fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
 }

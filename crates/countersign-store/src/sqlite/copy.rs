@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
 
-use super::SqliteStore;
+use super::{SqliteStore, pairing};
 use crate::file::Unfinished;
 use crate::{State, StoreError};
 
@@ -33,6 +33,8 @@ impl SqliteStore {
         for state in [State::TicketKeys, State::ReplayLog] {
             copy.execute("DELETE FROM aside WHERE name = ?1", params![state.as_str()])?;
         }
+        // A code that is burned here must not be open again there.
+        copy.execute("DELETE FROM aside WHERE substr(name, 1, length(?1)) = ?1", params![pairing::PREFIX])?;
         drop(copy);
         Ok(Zeroizing::new(std::fs::read(unfinished.path()).map_err(failed)?))
     }

@@ -8,6 +8,7 @@ mod elsewhere;
 mod heads;
 mod inspect;
 mod keyring;
+mod pairing;
 mod rewrap;
 mod row;
 mod schema;

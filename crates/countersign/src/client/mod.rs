@@ -96,6 +96,7 @@ mod handshake;
 mod known;
 mod names;
 mod narrate;
+pub mod pairing;
 mod pin;
 mod probe;
 mod session;

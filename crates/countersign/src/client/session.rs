@@ -155,6 +155,15 @@ impl Client {
         }
     }
 
+    /// Makes a session now, unless there is one: shows that both sides hold the pair, without any request of its own.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn prove(&self) -> Result<(), ClientError> {
+        let known = self.0.known().await?;
+        self.session(&known, None).await.map(drop)
+    }
+
     /// The same with content of any length, which is sent as it comes and is not held (`cs1` only). It goes out once: where
     /// [`Client::send`] would repeat a request, this is [`ClientError::OutcomeUnknown`].
     ///

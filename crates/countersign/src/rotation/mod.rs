@@ -20,6 +20,9 @@ pub use drive::{Driver, Fault, Progress};
 #[cfg(all(feature = "client", feature = "server"))]
 pub use schedule::Scheduler;
 
+/// The shortest grace period, in seconds: time is kept in whole ones, and a side needs some to change over.
+pub const LEAST_GRACE: u64 = 2;
+
 /// How rotations in band go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -135,6 +135,26 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Has it written down, as far as there is room, how a step came out that is told as an answer and not as a refusal.
+    pub(super) fn tell(&mut self, outcome: Outcome, reason: &'static str) {
+        if self.has_line(false, outcome, reason) {
+            self.submit(outcome, reason, None);
+        }
+    }
+
+    /// Has it written down that this peer has been paired.
+    pub(super) fn paired(&mut self, credential: &CredentialId, profile: Profile) {
+        self.with_claimed(credential);
+        self.profile = Some(profile);
+        self.submit(Outcome::Accepted, "paired", None);
+    }
+
+    /// Counts what is no refusal and must not be told from one.
+    pub(super) fn count_failure(&self) {
+        let inner = self.authenticator.inner();
+        inner.limiters.failed(self.source, self.key, inner.clock.now_ms());
+    }
+
     /// Has it written down that a challenge was given.
     pub(super) fn challenged(&mut self) {
         let (outcome, reason) = (Outcome::Challenged, Refusal::ChallengeSent.code());

@@ -23,6 +23,7 @@ use super::clock::Clock;
 use super::cs1::{Cs1, ExternalUrl};
 use super::extract;
 use super::limits::Limiters;
+use super::pairing::Pairing;
 use super::proxies::TrustedProxies;
 use super::snapshot::Snapshot;
 use super::upkeep::Upkeep;
@@ -53,6 +54,7 @@ pub(super) struct Inner {
     pub(super) body_timeout: Duration,
     stale_after_ms: u64,
     tokens: Option<Tokens>,
+    pub(super) pairing: Option<Pairing>,
     store: Arc<dyn PeerStore>,
     snapshot: ArcSwap<Snapshot>,
     started: Instant,

@@ -34,6 +34,12 @@ impl Clock {
         UnixTime(self.now_ms() / 1_000)
     }
 
+    /// The wall clock of this moment: where another process has written a time down.
+    pub(super) fn wall(&self) -> UnixTime {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UnixTime(wall.as_secs() + self.advanced_ms.load(Ordering::Relaxed) / 1_000)
+    }
+
     /// Milliseconds since 1970.
     #[must_use]
     pub fn now_ms(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! `/authenticate` and `/verify_challenge`, and what all endpoints have in common.
+//! `/authenticate` and `/verify_challenge`, and how an endpoint is answered.
 
 use std::sync::Arc;
 
@@ -30,12 +30,14 @@ use super::reject::problem_response;
 use super::rotation;
 use super::route::{Signed, by_signature, fresh_challenge, prove};
 
-/// The endpoints as an axum router, to be merged beside the protected routes.
+/// The endpoints as an axum router, to be merged beside the protected routes: the two of the handshake, where rotations in band are
+/// agreed on, and where pairing is ([`Builder::pairing`](super::Builder::pairing)).
 pub fn router(authenticator: Authenticator) -> Router {
     Router::new()
         .route(wire::AUTHENTICATE, any(authenticate))
         .route(wire::VERIFY_CHALLENGE, any(verify_challenge))
         .route(wire::ROTATION, any(rotation::endpoint))
+        .route(countersign_protocol::pairing::message::PATH, any(super::pairing::pairing))
         .with_state(authenticator)
 }
 
@@ -101,6 +103,11 @@ async fn endpoint(
         },
         Err(limited) => Err(limited),
     };
+    close(&mut attempt, result).await
+}
+
+/// Tells what was decided.
+pub(super) async fn close(attempt: &mut Attempt<'_>, result: Result<Answer, Refusal>) -> Answer {
     // What was decided is told when it is on the trail, and not before.
     let written = attempt.written().await;
     let result = result.and_then(|response| written.map(|()| response));

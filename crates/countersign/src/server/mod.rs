@@ -93,6 +93,7 @@ mod forwarded;
 mod layer;
 mod limits;
 mod lines;
+mod pairing;
 mod proxies;
 mod rate_fields;
 mod reject;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::client::{Client, ClientError};
-use countersign::rotation::{Driver, Fault, Progress};
+use countersign::rotation::{Driver, Fault, LEAST_GRACE, Progress};
 use countersign::store::agreement::Step;
 use countersign::store::{Move, MoveError, Peer, StoreError};
 use countersign::{CredentialId, Profile};
@@ -43,10 +43,10 @@ pub(super) fn run(home: &Home, stores: &Stores, args: &RotateArgs, peer: &Peer) 
     }
     let mut settings = home.config()?.rotation.settings();
     if let Some(grace) = args.overlap.grace {
-        if grace.0 < crate::config::LEAST_GRACE {
+        if grace.0 < LEAST_GRACE {
             return Err(Failure::usage(format!(
                 "--grace: at least {}s, for sessions that exist have to end by themselves",
-                crate::config::LEAST_GRACE
+                LEAST_GRACE
             )));
         }
         settings.grace = Duration::from_secs(grace.0);

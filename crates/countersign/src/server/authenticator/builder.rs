@@ -10,13 +10,14 @@ use countersign_protocol::identity::ServiceName;
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::shared_secret::{Issuer, Lifetime};
 use countersign_protocol::token::{self, TokenKeys};
-use countersign_store::{Outstanding, PeerStore, ReplayLog, StateStore, StoreError, random};
+use countersign_store::{Outstanding, PairingStore, PeerStore, ReplayLog, StateStore, StoreError, random};
 use zeroize::Zeroizing;
 
 use super::{Authenticator, Counter, Inner, Tokens};
 use crate::server::clock::Clock;
 use crate::server::cs1::{self, Cs1, ExternalUrl};
 use crate::server::limits::{Limiters, Limits};
+use crate::server::pairing::Pairing;
 use crate::server::proxies::TrustedProxies;
 use crate::server::snapshot::Snapshot;
 
@@ -40,6 +41,7 @@ pub struct Builder {
     max_held: usize,
     state: Option<Arc<dyn StateStore>>,
     rotation: crate::rotation::Settings,
+    pairing: Option<Arc<dyn PairingStore>>,
 }
 
 impl Builder {
@@ -71,6 +73,13 @@ impl Builder {
     #[must_use]
     pub const fn rotation(mut self, rotation: crate::rotation::Settings) -> Self {
         self.rotation = rotation;
+        self
+    }
+
+    /// Answers pairings whose offers are here (`specs/pairing.md`). Default: none, and whoever tries finds no offer.
+    #[must_use]
+    pub fn pairing(mut self, offers: Arc<dyn PairingStore>) -> Self {
+        self.pairing = Some(offers);
         self
     }
 
@@ -182,6 +191,7 @@ impl Builder {
             body_timeout: self.body_timeout,
             stale_after_ms: u64::try_from(self.stale_after.as_millis()).unwrap_or(u64::MAX),
             tokens,
+            pairing: self.pairing.map(Pairing::new),
             store: self.store,
             snapshot: ArcSwap::from_pointee(snapshot),
             started: Instant::now(),
@@ -213,6 +223,7 @@ impl Authenticator {
             max_held: cs1::HOLD,
             state: None,
             rotation: crate::rotation::Settings::default(),
+            pairing: None,
         }
     }
 }

@@ -1,0 +1,382 @@
+//! Offers of a pairing (`specs/pairing.md`, section 7): what `pair offer`, which shows the words, and the server, which
+//! answers the other side, know of each other.
+//!
+//! One writer at a time wins: [`PairingStore::replace`] compares and sets. A code is claimed by the step from
+//! [`Stage::Open`] to [`Stage::Claimed`], and whoever comes second finds nothing to claim.
+
+use std::fmt;
+
+use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::Binding;
+use countersign_protocol::identity::{ApiKey, ServiceName};
+use countersign_protocol::pairing::{MAX_CODES, OfferId, Password, Pin, REPEAT_WITHIN};
+use countersign_protocol::secret::SharedSecret;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::{Cs1Options, KeysError, NewKeys, NewPeer, StoreError, Trust};
+
+/// How many offers can be open at one time (PA-8).
+pub const MAX_OFFERS: usize = 8;
+
+/// An offer.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Its public id.
+    pub id: OfferId,
+    /// Counts its changes; [`PairingStore::replace`] adds one.
+    pub revision: u64,
+    /// From here on nothing can be claimed.
+    pub expires: UnixTime,
+    /// What the offering operator has chosen.
+    pub choices: Choices,
+    /// How many codes were read out, the present one included.
+    pub codes: u8,
+    /// Where it stands.
+    pub stage: Stage,
+}
+
+/// What the offering operator has chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choices {
+    /// The accepter's name here; `None` for the one that it states.
+    pub name: Option<ServiceName>,
+    /// What sessions are to be bound to.
+    pub binding: Binding,
+    /// The TLS keys under which this service is reached.
+    pub pins: Vec<Pin>,
+    /// Whether the accepter's certificate is judged by the system's authorities and not by its pin.
+    pub system_trust: bool,
+}
+
+/// Where an offer stands.
+#[derive(Clone)]
+pub enum Stage {
+    /// A code can be claimed.
+    Open {
+        /// Its secret words.
+        password: Password,
+    },
+    /// A code is claimed, and burned with that.
+    Claimed {
+        /// The protocol's state, as bytes.
+        state: Zeroizing<Vec<u8>>,
+        /// Until when the other side may confirm.
+        until: UnixTime,
+    },
+    /// The exchange came to nothing. The operator may read out the next code.
+    Failed {
+        /// Why, as the trail has it.
+        why: String,
+    },
+    /// The other side has confirmed; the peer is about to be added.
+    Confirmed {
+        /// Of the message that did it (SHA-256).
+        message: [u8; 32],
+        /// What it is answered.
+        answer: Vec<u8>,
+        /// The peer.
+        peer: Box<Agreed>,
+    },
+    /// The peer is there.
+    Paired {
+        /// Of the message that did it (SHA-256).
+        message: [u8; 32],
+        /// What it is answered.
+        answer: Vec<u8>,
+        /// The peer's name here.
+        name: ServiceName,
+        /// When.
+        at: UnixTime,
+    },
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open { .. } => "Open(…)",
+            Self::Claimed { .. } => "Claimed(…)",
+            Self::Failed { .. } => "Failed(…)",
+            Self::Confirmed { .. } => "Confirmed(…)",
+            Self::Paired { .. } => "Paired(…)",
+        })
+    }
+}
+
+/// The peer that a pairing has agreed on, under `cs1`.
+#[derive(Clone)]
+pub struct Agreed {
+    /// Its name here.
+    pub name: ServiceName,
+    /// Where it serves, if it does.
+    pub url: Option<String>,
+    /// The pin of its TLS key; `None`: the system's authorities.
+    pub pin: Option<Pin>,
+    /// What sessions are bound to.
+    pub binding: Binding,
+    /// What we present.
+    pub our_key: ApiKey,
+    /// What it presents.
+    pub their_key: ApiKey,
+    /// The secret of the pair.
+    pub secret: SharedSecret,
+}
+
+impl fmt::Debug for Agreed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agreed").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Agreed {
+    /// The peer to be added.
+    ///
+    /// # Errors
+    /// [`KeysError`]: with a probability that is none.
+    pub fn peer(&self) -> Result<NewPeer, KeysError> {
+        Ok(NewPeer {
+            name: self.name.clone(),
+            url: self.url.clone(),
+            trust: self.pin.map_or(Trust::System, Trust::Pin),
+            danger_unproven_server: false,
+            cs1: Cs1Options { binding: self.binding, danger_direct: false },
+            keys: NewKeys::cs1(self.our_key.clone(), self.their_key.clone(), self.secret.clone())?,
+        })
+    }
+}
+
+/// Why there is no next code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoCode {
+    /// All of them are burned (PA-9).
+    #[error("all {MAX_CODES} codes of this offer are used")]
+    Exhausted,
+    /// Its time is over (PA-8).
+    #[error("the offer's time is over")]
+    Expired,
+    /// The present code is not burned, or is being used, or the offer has succeeded.
+    #[error("the present code is not burned")]
+    InUse,
+}
+
+impl Offer {
+    /// A new one, with its first code.
+    #[must_use]
+    pub fn new(id: OfferId, password: Password, choices: Choices, expires: UnixTime) -> Self {
+        Self { id, revision: 0, expires, choices, codes: 1, stage: Stage::Open { password } }
+    }
+
+    /// The words that can be claimed now (PA-16).
+    #[must_use]
+    pub fn claimable(&self, now: UnixTime) -> Option<&Password> {
+        match &self.stage {
+            Stage::Open { password } if now < self.expires => Some(password),
+            _ => None,
+        }
+    }
+
+    /// Whether the code that was read out last is burned without success.
+    #[must_use]
+    pub fn is_burned(&self, now: UnixTime) -> bool {
+        match &self.stage {
+            Stage::Failed { .. } => true,
+            Stage::Claimed { until, .. } => *until < now,
+            _ => false,
+        }
+    }
+
+    /// Puts the next code in the place of a burned one (PA-9).
+    ///
+    /// # Errors
+    /// See [`NoCode`].
+    pub fn next_code(&mut self, password: Password, now: UnixTime) -> Result<(), NoCode> {
+        if !self.is_burned(now) {
+            return Err(NoCode::InUse);
+        }
+        if self.codes >= MAX_CODES {
+            return Err(NoCode::Exhausted);
+        }
+        if now >= self.expires {
+            return Err(NoCode::Expired);
+        }
+        self.codes += 1;
+        self.stage = Stage::Open { password };
+        Ok(())
+    }
+
+    /// Whether nothing can come of it any more.
+    #[must_use]
+    pub fn is_over(&self, now: UnixTime) -> bool {
+        match &self.stage {
+            Stage::Open { .. } | Stage::Failed { .. } => now >= self.expires,
+            Stage::Claimed { until, .. } => now >= self.expires && *until < now,
+            // It is to be finished, however late.
+            Stage::Confirmed { .. } => false,
+            Stage::Paired { at, .. } => at.plus(REPEAT_WITHIN) < now,
+        }
+    }
+}
+
+/// Where offers are kept, sealed.
+///
+/// Calls block. Every change is linearizable. What a wrong answer costs: a code that is claimed twice gives a guesser two
+/// guesses for one.
+pub trait PairingStore: Send + Sync {
+    /// Keeps a new offer; `false` if its id is in use. Those that are over go.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManyOffers`], or the store fails.
+    fn open(&self, offer: &Offer, now: UnixTime) -> Result<bool, StoreError>;
+
+    /// An offer; `None` also for one that was changed outside of Countersign.
+    ///
+    /// # Errors
+    /// The store fails.
+    fn offer(&self, id: OfferId) -> Result<Option<Offer>, StoreError>;
+
+    /// Puts `next` in the place of the offer of its id and revision, with the next revision; `false` if there is none
+    /// such (any more).
+    ///
+    /// # Errors
+    /// The store fails, and nothing has changed; after [`StoreError::Unsure`] it may have.
+    fn replace(&self, next: &Offer) -> Result<bool, StoreError>;
+
+    /// Removes it. It is no error if it is gone.
+    ///
+    /// # Errors
+    /// The store fails.
+    fn withdraw(&self, id: OfferId) -> Result<(), StoreError>;
+}
+
+/// An offer as it is sealed.
+#[derive(Serialize, Deserialize)]
+struct Form {
+    revision: u64,
+    expires: u64,
+    name: Option<String>,
+    binding: String,
+    pins: Vec<Pin>,
+    system_trust: bool,
+    codes: u8,
+    stage: StageForm,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum StageForm {
+    Open { password: u64 },
+    Claimed { state: Zeroizing<Vec<u8>>, until: u64 },
+    Failed { why: String },
+    Confirmed { message: [u8; 32], answer: Vec<u8>, peer: AgreedForm },
+    Paired { message: [u8; 32], answer: Vec<u8>, name: String, at: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+struct AgreedForm {
+    name: String,
+    url: Option<String>,
+    pin: Option<Pin>,
+    binding: String,
+    our_key: String,
+    their_key: String,
+    secret: Zeroizing<String>,
+}
+
+impl Drop for StageForm {
+    fn drop(&mut self) {
+        if let Self::Open { password } = self {
+            password.zeroize();
+        }
+    }
+}
+
+/// The longest offer as bytes. Reserved at once: a growing buffer would leave pieces of secrets behind.
+const ROOM: usize = 64 * 1024;
+
+impl Offer {
+    pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let stage = match &self.stage {
+            Stage::Open { password } => StageForm::Open { password: password.number() },
+            Stage::Claimed { state, until } => StageForm::Claimed { state: state.clone(), until: until.0 },
+            Stage::Failed { why } => StageForm::Failed { why: why.clone() },
+            Stage::Confirmed { message, answer, peer } => StageForm::Confirmed {
+                message: *message,
+                answer: answer.clone(),
+                peer: AgreedForm {
+                    name: peer.name.to_string(),
+                    url: peer.url.clone(),
+                    pin: peer.pin,
+                    binding: peer.binding.as_str().to_owned(),
+                    our_key: peer.our_key.expose().to_owned(),
+                    their_key: peer.their_key.expose().to_owned(),
+                    secret: Zeroizing::new(peer.secret.expose().to_owned()),
+                },
+            },
+            Stage::Paired { message, answer, name, at } => StageForm::Paired {
+                message: *message,
+                answer: answer.clone(),
+                name: name.to_string(),
+                at: at.0,
+            },
+        };
+        let form = Form {
+            revision: self.revision,
+            expires: self.expires.0,
+            name: self.choices.name.as_ref().map(ToString::to_string),
+            binding: self.choices.binding.as_str().to_owned(),
+            pins: self.choices.pins.clone(),
+            system_trust: self.choices.system_trust,
+            codes: self.codes,
+            stage,
+        };
+        let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
+        // Writing to memory does not fail.
+        let _ = serde_json::to_writer(&mut *bytes, &form);
+        bytes
+    }
+
+    pub(crate) fn from_bytes(id: OfferId, bytes: &[u8]) -> Option<Self> {
+        let mut form: Form = serde_json::from_slice(bytes).ok()?;
+        let stage = match &mut form.stage {
+            StageForm::Open { password } => Stage::Open { password: Password::from_stored(*password) },
+            StageForm::Claimed { state, until } => {
+                Stage::Claimed { state: std::mem::take(state), until: UnixTime(*until) }
+            }
+            StageForm::Failed { why } => Stage::Failed { why: std::mem::take(why) },
+            StageForm::Confirmed { message, answer, peer } => Stage::Confirmed {
+                message: *message,
+                answer: std::mem::take(answer),
+                peer: Box::new(Agreed {
+                    name: peer.name.parse().ok()?,
+                    url: peer.url.take(),
+                    pin: peer.pin,
+                    binding: Binding::parse(&peer.binding)?,
+                    our_key: peer.our_key.parse().ok()?,
+                    their_key: peer.their_key.parse().ok()?,
+                    secret: peer.secret.parse().ok()?,
+                }),
+            },
+            StageForm::Paired { message, answer, name, at } => Stage::Paired {
+                message: *message,
+                answer: std::mem::take(answer),
+                name: name.parse().ok()?,
+                at: UnixTime(*at),
+            },
+        };
+        let choices = Choices {
+            name: form.name.as_deref().map(str::parse).transpose().ok()?,
+            binding: Binding::parse(&form.binding)?,
+            pins: form.pins,
+            system_trust: form.system_trust,
+        };
+        Some(Self {
+            id,
+            revision: form.revision,
+            expires: UnixTime(form.expires),
+            choices,
+            codes: form.codes,
+            stage,
+        })
+    }
+}
