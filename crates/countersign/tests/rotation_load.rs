@@ -3,7 +3,7 @@
 //! Many pairs rotate at the same time, as often as their grace periods let them, so that it is over in minutes; every request is a POST
 //! without an `Idempotency-Key`, which nobody repeats.
 
-#![allow(clippy::unwrap_used, reason = "a broken fixture ends the test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken fixture ends the test")]
 
 mod rotation_support;
 

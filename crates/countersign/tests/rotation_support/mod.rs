@@ -192,5 +192,5 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("not within ten seconds: {what}");
+    unreachable!("not within ten seconds: {what}");
 }

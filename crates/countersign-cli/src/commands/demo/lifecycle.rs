@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const GRACE: u64 = 7 * 24 * 60 * 60;
 
 /// Callers that go on until they are stopped.
-struct Load {
+pub(super) struct Load {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicUsize>,
     /// The first few that failed: what came in place of what was expected.
@@ -35,7 +35,7 @@ struct Load {
 }
 
 impl Load {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             stop: Arc::default(),
             failed: Arc::default(),
@@ -46,7 +46,7 @@ impl Load {
     }
 
     /// One that keeps its session, or makes a handshake for each request.
-    fn caller(
+    pub(super) fn caller(
         &mut self,
         from: &Service,
         to: &Service,
@@ -89,14 +89,14 @@ impl Load {
     }
 
     /// Waits until each caller has come further.
-    async fn goes_on(&self) {
+    pub(super) async fn goes_on(&self) {
         let now = || self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         let further: Vec<usize> = now().map(|count| count + 5).collect();
         eventually(|| now().zip(&further).all(|(count, further)| count >= *further)).await;
     }
 
     /// How many requests succeeded, and what came of those that failed: `0`, or how many and the first few.
-    async fn end(self) -> (usize, String) {
+    pub(super) async fn end(self) -> (usize, String) {
         self.stop.store(true, Ordering::Relaxed);
         for caller in self.callers {
             let _ = caller.await;

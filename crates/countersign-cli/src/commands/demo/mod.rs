@@ -6,6 +6,7 @@ mod between;
 mod chain;
 mod impostors;
 mod lifecycle;
+mod paired;
 mod report;
 mod signed;
 mod stage;
@@ -27,6 +28,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         impostors::callers(&stage, &mut report).await?;
         impostors::servers(&stage, &mut report).await?;
         signed::chapter(&stage, &mut report).await?;
+        paired::chapter(&stage, &mut report).await?;
         lifecycle::rotation(&mut stage, &mut report).await?;
         lifecycle::revocation(&stage, &mut report).await?;
         impostors::brute_force(&stage, &mut report).await?;

@@ -45,6 +45,7 @@ impl Service {
         let authenticator = Authenticator::builder(name.parse()?, shared)
             .audit(home.trail(&store, "serve")?)
             .clock(clock.clone())
+            .pairing(Arc::<SqliteStore>::clone(&store))
             .build()?;
         let mut settings = Settings::new(vec!["https://127.0.0.1:0".parse()?]);
         settings.tls = Some(TlsIdentity::load(&home.certificate_file(), &home.tls_key_file())?);

@@ -6,6 +6,7 @@ mod cs1;
 mod files;
 mod finding;
 mod limits;
+mod rotation;
 mod store;
 mod tls;
 mod trail;
@@ -112,6 +113,7 @@ fn examine(home: &Home, offline: bool) -> Findings {
         store::exported(home, listing, &mut findings);
         store::restored(home, listing, &mut findings);
         cs1::check(home, config.as_ref(), listing, &mut findings);
+        rotation::check(home, config.as_ref(), listing, offline, &mut findings);
     }
     if let Some(config) = &config {
         tls::own(home, config, &mut findings);
