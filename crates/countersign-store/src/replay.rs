@@ -40,6 +40,8 @@ struct Shard {
     /// The greatest time of any claim. Callers read the clock before they get here, so that a slow one comes
     /// with a time before which a faster one has dropped generations already.
     latest: UnixTime,
+    /// How many claims the generation had that was forgotten last: the next will have about as many, and need not grow.
+    usual: usize,
 }
 
 #[derive(Debug)]
@@ -194,6 +196,7 @@ impl ReplayLog {
         while shard.generations.front().is_some_and(|generation| generation.slot < oldest) {
             let forgotten = shard.generations.pop_front().map_or(0, |generation| generation.ids.len());
             self.kept.fetch_sub(forgotten, Ordering::Relaxed);
+            shard.usual = forgotten;
         }
     }
 
@@ -226,7 +229,7 @@ impl Shard {
     fn generation(&mut self, slot: u64) -> &mut Generation {
         let at = self.generations.partition_point(|generation| generation.slot < slot);
         if self.generations.get(at).is_none_or(|generation| generation.slot != slot) {
-            self.generations.insert(at, Generation { slot, ids: Table::default() });
+            self.generations.insert(at, Generation { slot, ids: Table::with_room_for(self.usual) });
         }
         match self.generations.get_mut(at) {
             Some(generation) => generation,
@@ -236,6 +239,10 @@ impl Shard {
 }
 
 impl Table {
+    fn with_room_for(claims: usize) -> Self {
+        Self { places: vec![0; claims * 20 / 17], ..Self::default() }
+    }
+
     const fn len(&self) -> usize {
         self.used + self.zero as usize
     }
