@@ -14,7 +14,7 @@ impl Input {
     /// Empty, with just the room for `before` bytes, the components with these names, and `parameters`: a value that fills its
     /// room becomes that of a field without being copied.
     #[inline]
-    pub(super) fn with_room_for(before: usize, names: &[&[u8]], parameters: &[&str]) -> Self {
+    pub(super) fn with_room_for(before: usize, names: &[&[u8]], parameters: &[&[u8]]) -> Self {
         let components: usize = names.iter().map(|name| name.len() + " \"\"".len()).sum();
         let parameters: usize = parameters.iter().map(|piece| piece.len()).sum();
         Self(Vec::with_capacity(before + components + parameters))
@@ -22,14 +22,16 @@ impl Input {
 
     /// Writes this behind it.
     #[inline]
-    pub(super) fn push(&mut self, piece: &str) {
-        self.0.extend_from_slice(piece.as_bytes());
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        self.0.extend_from_slice(piece);
     }
 
     /// Writes them behind it.
     #[inline]
-    pub(super) fn push_all(&mut self, pieces: &[&str]) {
-        pieces.iter().for_each(|piece| self.push(piece));
+    pub(super) fn push_all(&mut self, pieces: &[&[u8]]) {
+        for piece in pieces {
+            self.push(piece);
+        }
     }
 
     /// Writes a component behind another, and gives it as it stands in the signature base.
@@ -76,8 +78,8 @@ impl Decimal {
     }
 
     #[inline]
-    pub(super) fn as_str(&self) -> &str {
-        self.digits.get(self.from..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.digits.get(self.from..).unwrap_or_default()
     }
 }
 
@@ -90,7 +92,7 @@ mod tests {
         fn numbers_are_written_as_everybody_writes_them(number: u64, short in 0..200_u64) {
             for number in [number, short] {
                 let (ours, theirs) = (Decimal::of(number), number.to_string());
-                proptest::prop_assert_eq!(ours.as_str(), theirs.as_str());
+                proptest::prop_assert_eq!(ours.as_bytes(), theirs.as_bytes());
             }
         }
     }
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn the_ends_of_the_numbers_are_written() {
         for number in [0, 9, 10, u64::MAX] {
-            assert_eq!(Decimal::of(number).as_str(), number.to_string());
+            assert_eq!(Decimal::of(number).as_bytes(), number.to_string().as_bytes());
         }
     }
 }

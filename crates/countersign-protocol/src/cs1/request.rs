@@ -392,11 +392,11 @@ pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Inst
     let nonce = match nonce {
         Nonce::Random(bytes) => {
             digits = bytes.map(hex_digits);
-            std::str::from_utf8(digits.as_flattened()).unwrap_or_default()
+            digits.as_flattened()
         }
         Nonce::OfServer(nonce) => {
             given = nonce;
-            given.as_str()
+            given.as_str().as_bytes()
         }
     };
     let [client, colon, server] = match name {
@@ -404,27 +404,36 @@ pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Inst
         KeyName::Direct { client, server } => [client, ":", server],
     };
     let parameters = [
-        ");created=",
-        created.as_str(),
-        ";expires=",
-        expires.as_str(),
-        ";nonce=\"",
+        b");created=",
+        created.as_bytes(),
+        b";expires=",
+        expires.as_bytes(),
+        b";nonce=\"",
         nonce,
-        "\";keyid=\"",
-        client,
-        colon,
-        server,
-        "\";tag=\"",
-        name.tag(),
-        "\"",
+        b"\";keyid=\"",
+        client.as_bytes(),
+        colon.as_bytes(),
+        server.as_bytes(),
+        b"\";tag=\"",
+        name.tag().as_bytes(),
+        b"\"",
     ];
     let mut input = Input::with_room_for(COVERED.len(), signed.names(), &parameters);
     input.push(COVERED);
     let mut mac = key.begin();
-    for (line, name) in DERIVED_LINES.into_iter().zip(DERIVED) {
-        mac.put(line.as_bytes());
-        let _ = parts.derived(name.as_bytes(), &mut mac);
-        mac.put(b"\n");
+    let RequestParts { method, authority, query, .. } = *parts;
+    for piece in [
+        "\"@method\": ",
+        method,
+        "\n\"@authority\": ",
+        authority,
+        "\n\"@path\": ",
+        parts.path(),
+        "\n\"@query\": ?",
+        query.unwrap_or_default(),
+        "\n",
+    ] {
+        mac.put(piece.as_bytes());
     }
     for name in signed.names() {
         mac.put(input.component(name, ""));
@@ -438,9 +447,8 @@ pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Inst
     instructions(input, key, &mac.finish(), announced)
 }
 
-/// The derived components as they begin `Signature-Input`, and each as it begins its line of the signature base.
-const COVERED: &str = "cs=(\"@method\" \"@authority\" \"@path\" \"@query\"";
-const DERIVED_LINES: [&str; 4] = ["\"@method\": ", "\"@authority\": ", "\"@path\": ", "\"@query\": "];
+/// The derived components, as they begin `Signature-Input`.
+const COVERED: &[u8] = b"cs=(\"@method\" \"@authority\" \"@path\" \"@query\"";
 
 pub(super) fn instructions(
     input: Input,

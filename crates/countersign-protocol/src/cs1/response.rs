@@ -212,10 +212,12 @@ pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<In
     let created = Decimal::of(now.0);
     let keyid = keyid_of_answer(&name);
     let [before, keyid, after] = keyid.as_deref().map_or(["", "", ""], |keyid| [";keyid=\"", keyid, "\""]);
-    let parameters = [");created=", created.as_str(), before, keyid, after, ";tag=\"", name.tag(), "\""];
+    let parameters = [");created=", "", before, keyid, after, ";tag=\"", name.tag(), "\""];
+    let mut parameters = parameters.map(str::as_bytes);
+    parameters[1] = created.as_bytes();
     let more: usize = signed.names().iter().map(|name| fields::parameters(name).len()).sum();
     let mut input = Input::with_room_for(COVERED.len() + more, signed.names(), &parameters);
-    input.push(COVERED);
+    input.push(COVERED.as_bytes());
     let mut mac = key.begin();
     mac.put(b"\"@status\": ");
     parts.status(&mut mac);

@@ -183,22 +183,36 @@ fn component(list: &[u8]) -> Option<(Component<'_>, &[u8])> {
     Some((Component { text, name, parameters: behind.get(..end)? }, after))
 }
 
-/// Where this byte stands first. Looks at eight at a time, as one number.
+/// Where this byte stands first. Most names are short: eight bytes are looked at as one number; of what is long, sixteen at
+/// a time.
 #[inline]
 fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let mut skipped = 0;
+    for chunk in bytes.as_chunks::<16>().0 {
+        if chunk.iter().fold(false, |any, byte| any | (*byte == wanted)) {
+            break;
+        }
+        skipped += 16;
+    }
+    let bytes = bytes.get(skipped..)?;
     let (words, rest) = bytes.as_chunks::<8>();
-    let wanted_eight_times = u64::from_ne_bytes([wanted; 8]);
-    for (count, word) in words.iter().enumerate() {
-        // A byte that is wanted is 0 here. Below the first such byte no other borrows, so that its upper bit is the lowest.
-        let differ = u64::from_le_bytes(*word) ^ wanted_eight_times;
-        let found = differ.wrapping_sub(ONES) & !differ & (ONES << 7);
-        if found != 0 {
-            return Some(count * 8 + (found.trailing_zeros() / 8) as usize);
+    for (count, word) in words.iter().take(2).enumerate() {
+        if let Some(at) = find_in_word(u64::from_le_bytes(*word), wanted) {
+            return Some(skipped + count * 8 + at);
         }
     }
     let at = rest.iter().position(|byte| *byte == wanted)?;
-    Some(words.len() * 8 + at)
+    Some(skipped + words.len() * 8 + at)
+}
+
+/// Which byte of a word is the wanted one, from the lowest on.
+#[inline]
+const fn find_in_word(word: u64, wanted: u8) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // A byte that is wanted is 0 here. Below the first such byte no other borrows, so that its upper bit is the lowest.
+    let differ = word ^ u64::from_ne_bytes([wanted; 8]);
+    let found = differ.wrapping_sub(ONES) & !differ & (ONES << 7);
+    if found == 0 { None } else { Some((found.trailing_zeros() / 8) as usize) }
 }
 
 /// What stands before the first of this byte, and what after it.
