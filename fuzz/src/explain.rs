@@ -73,13 +73,26 @@ pub(crate) fn explain_signed(input: &[u8]) {
         external: &external,
         moment: |at| at.0.to_string(),
     };
-    let explained = match signed::explain(&here, input) {
+    // What comes behind a form feed is the response; without one the text is both, as what `curl -v` shows may be.
+    let at = input.iter().position(|byte| *byte == b'\x0c');
+    let (request, response) = at.map_or((input, input), |at| (&input[..at], &input[at + 1..]));
+    if let Ok(explained) = signed::explain(&here, request, Some(response)) {
+        shows_no_secret(&explained);
+    }
+    let explained = match signed::explain(&here, request, None) {
         Ok(explained) => explained,
         Err(said) => {
             assert!(said.chars().all(|c| !c.is_control()), "{said:?}");
             return;
         }
     };
+    shows_no_secret(&explained);
+    if explained.verdict == Verdict::Right {
+        a_server_would_have_taken_it(request);
+    }
+}
+
+fn shows_no_secret(explained: &signed::Explained) {
     let json = explained.json.to_string();
     assert!(!explained.text.contains(|c: char| c.is_control() && c != '\n'), "{:?}", explained.text);
     for shown in [&explained.text, &json] {
@@ -91,9 +104,6 @@ pub(crate) fn explain_signed(input: &[u8]) {
                 assert!(!lower.contains(piece), "{piece} in {shown}");
             }
         }
-    }
-    if explained.verdict == Verdict::Right {
-        a_server_would_have_taken_it(input);
     }
 }
 

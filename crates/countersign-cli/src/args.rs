@@ -452,6 +452,9 @@ pub(crate) struct ExplainArgs {
     /// Where the request is
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     pub(crate) file: PathBuf,
+    /// Under cs1: explain the response to that request, which is here. The same as --file for what `curl -v` shows of both
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) response: Option<PathBuf>,
     /// The challenge that was handed out: needed under api-key, whose requests do not carry it
     #[arg(long, value_name = "CHALLENGE")]
     pub(crate) challenge: Option<String>,

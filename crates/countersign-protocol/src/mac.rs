@@ -23,6 +23,7 @@ impl MacKey {
 
     /// Begins a MAC over a message that comes in pieces.
     #[must_use]
+    #[inline]
     pub fn begin(&self) -> MacStream {
         MacStream { mac: self.0.clone(), gathered: [0; 1024], used: 0 }
     }
@@ -69,8 +70,9 @@ impl MacStream {
 
     /// The MAC.
     #[must_use]
+    #[inline]
     pub fn finish(mut self) -> Tag {
-        self.pass_on(b"");
+        self.mac.update(self.gathered.get(..self.used).unwrap_or_default());
         Tag(self.mac.finalize().into_bytes().into())
     }
 
@@ -137,7 +139,11 @@ impl Tag {
 
 impl ConstantTimeEq for Tag {
     fn ct_eq(&self, other: &Self) -> subtle::Choice {
-        self.0.ct_eq(&other.0)
+        // As four words: byte by byte takes ten times as long. The barrier keeps the compiler from leaving early.
+        let words = self.0.as_chunks::<8>().0.iter().zip(other.0.as_chunks::<8>().0);
+        let differ =
+            words.fold(0, |differ, (one, two)| differ | u64::from_ne_bytes(*one) ^ u64::from_ne_bytes(*two));
+        std::hint::black_box(differ).ct_eq(&0)
     }
 }
 
@@ -151,13 +157,19 @@ impl fmt::Debug for Tag {
 /// Lower-case hexadecimal digits of `bytes`.
 #[must_use]
 pub fn encode_hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
+    let mut text = vec![0; 2 * bytes.len()];
+    for (digits, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *digits = hex_digits(*byte);
     }
-    text
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// The two lower-case digits of a byte.
+pub(crate) const fn hex_digits(byte: u8) -> [u8; 2] {
+    const fn digit(nibble: u8) -> u8 {
+        if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    }
+    [digit(byte >> 4), digit(byte & 15)]
 }
 
 /// Fills `to` from exactly `2 * to.len()` hexadecimal digits of either case; `None` for anything else.

@@ -40,6 +40,8 @@ struct Shard {
     /// The greatest time of any claim. Callers read the clock before they get here, so that a slow one comes
     /// with a time before which a faster one has dropped generations already.
     latest: UnixTime,
+    /// How many claims the generation had that was forgotten last: the next will have about as many, and need not grow.
+    usual: usize,
 }
 
 #[derive(Debug)]
@@ -194,6 +196,7 @@ impl ReplayLog {
         while shard.generations.front().is_some_and(|generation| generation.slot < oldest) {
             let forgotten = shard.generations.pop_front().map_or(0, |generation| generation.ids.len());
             self.kept.fetch_sub(forgotten, Ordering::Relaxed);
+            shard.usual = forgotten;
         }
     }
 
@@ -226,7 +229,7 @@ impl Shard {
     fn generation(&mut self, slot: u64) -> &mut Generation {
         let at = self.generations.partition_point(|generation| generation.slot < slot);
         if self.generations.get(at).is_none_or(|generation| generation.slot != slot) {
-            self.generations.insert(at, Generation { slot, ids: Table::default() });
+            self.generations.insert(at, Generation { slot, ids: Table::with_room_for(self.usual) });
         }
         match self.generations.get_mut(at) {
             Some(generation) => generation,
@@ -236,6 +239,11 @@ impl Shard {
 }
 
 impl Table {
+    fn with_room_for(claims: usize) -> Self {
+        // Just so much that the last of them does not make it grow.
+        Self { places: vec![0; (claims * 20).div_ceil(17)], ..Self::default() }
+    }
+
     const fn len(&self) -> usize {
         self.used + self.zero as usize
     }
@@ -375,6 +383,35 @@ mod tests {
         assert_eq!(log.claim(1, UnixTime(100), UnixTime(70)), Err(ClaimError::Full));
         assert_eq!(log.claim(1, UnixTime(230), UnixTime(200)), Ok(()), "what has expired makes room");
         assert_eq!(log.len(), 1);
+    }
+
+    #[test]
+    fn a_new_generation_has_room_for_as_many_claims_as_the_last_one_had() {
+        const MANY: u128 = 10_000;
+        let log = ReplayLog::new(usize::MAX);
+        let odd = |number: u128| (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        for number in 0..MANY {
+            log.claim(odd(number), UnixTime(100), UnixTime(70)).unwrap();
+        }
+        let before: Vec<usize> =
+            log.shards.iter().map(|shard| shard.lock().unwrap().generations[0].ids.used).collect();
+        for number in 0..MANY {
+            log.claim(odd(number), UnixTime(230), UnixTime(200)).unwrap();
+        }
+        for (shard, before) in log.shards.iter().zip(before) {
+            let shard = shard.lock().unwrap();
+            let generation = &shard.generations[0];
+            assert_eq!((shard.generations.len(), generation.ids.used), (1, before));
+            // The very size with which it began: it has not grown, and is no larger than it has to be.
+            assert!(generation.ids.places.len() <= before * 20 / 17 + 1, "{}", generation.ids.places.len());
+        }
+        // What was a burst is not kept room for: a generation with few claims is followed by a small one.
+        log.claim(1, UnixTime(330), UnixTime(300)).unwrap();
+        log.claim(1, UnixTime(430), UnixTime(400)).unwrap();
+        let places = |shard: &Mutex<Shard>| {
+            shard.lock().unwrap().generations.iter().map(|one| one.ids.places.len()).sum::<usize>()
+        };
+        assert!(log.shards.iter().map(places).sum::<usize>() <= 16);
     }
 
     /// What a log gives, read back by a new one.

@@ -1,13 +1,13 @@
 //! What the content of a signed message has to be (CS-27, CS-37, CS-38).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use countersign_httpsig::digest::{CONTENT_DIGEST, DigestAlgorithm, claimed_digest, digest_value};
 use http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::stream::{COUNTERSIGN_BODY, STREAM, StreamCheck, StreamRule};
+use super::base64_32;
+use super::lines::Lines;
+use super::stream::{STREAM, StreamCheck, StreamRule};
 use crate::mac::{MacKey, Tag};
 use crate::refusal::Refusal;
 
@@ -125,38 +125,31 @@ impl Announced {
 
 /// What the covered fields ask for; that they are covered if they are there was checked before. Signers ask as well, so that
 /// nobody signs what the other side has to refuse.
-pub(super) fn announced(fields: &HeaderMap) -> Result<Announced, Refusal> {
-    let digest = digest(fields)?;
-    let mut lines = fields.get_all(COUNTERSIGN_BODY).iter();
-    match (lines.next(), lines.next()) {
+pub(super) fn announced(lines: &Lines<'_>) -> Result<Announced, Refusal> {
+    let digest = digest(lines)?;
+    let mut announcements = lines.of(b"countersign-body");
+    match (announcements.next(), announcements.next()) {
         (None, _) => Ok(digest.map_or(Announced::Nothing, Announced::Sha256)),
-        (Some(value), None) if value.as_bytes().trim_ascii() == STREAM.as_bytes() => {
-            Ok(Announced::Stream(digest))
-        }
+        (Some(value), None) if value.trim_ascii() == STREAM.as_bytes() => Ok(Announced::Stream(digest)),
         _ => Err(Refusal::SignatureForm),
     }
 }
 
-fn digest(fields: &HeaderMap) -> Result<Option<[u8; 32]>, Refusal> {
-    let mut lines = fields.get_all(CONTENT_DIGEST).iter();
-    let Some(first) = lines.next() else { return Ok(None) };
+fn digest(lines: &Lines<'_>) -> Result<Option<[u8; 32]>, Refusal> {
+    let mut digests = lines.of(b"content-digest");
+    let Some(first) = digests.next() else { return Ok(None) };
     // As we write it: nothing is allocated for it.
-    if lines.next().is_none()
-        && let Some(digest) = plain(first.as_bytes())
+    if digests.next().is_none()
+        && let Some(digest) = plain(first)
     {
         return Ok(Some(digest));
     }
-    let sha256 = claimed_digest(fields, &CONTENT_DIGEST, DigestAlgorithm::Sha256).ok().flatten();
+    let sha256 = claimed_digest(lines.fields(), &CONTENT_DIGEST, DigestAlgorithm::Sha256).ok().flatten();
     let sha256 = sha256.and_then(|digest| digest.try_into().ok());
     sha256.map(Some).ok_or(Refusal::SignatureForm)
 }
 
 /// `sha-256=:base64:`
 fn plain(value: &[u8]) -> Option<[u8; 32]> {
-    let encoded = value.strip_prefix(b"sha-256=:")?.strip_suffix(b":")?;
-    let mut room = [0; 33];
-    match STANDARD.decode_slice(encoded, &mut room) {
-        Ok(32) => room.first_chunk().copied(),
-        _ => None,
-    }
+    base64_32::decode(value.strip_prefix(b"sha-256=:")?.strip_suffix(b":")?)
 }

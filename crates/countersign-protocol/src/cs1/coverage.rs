@@ -44,7 +44,7 @@ impl Coverage {
     #[must_use]
     pub fn covers(&self, field: &HeaderName) -> bool {
         let name = field.as_str();
-        let parameters = if self.of == Of::Response { parameters(name) } else { "" };
+        let parameters = if self.of == Of::Response { parameters(name.as_bytes()) } else { "" };
         // No verified name has a parenthesis or a space in it.
         let list = self.input.to_str().ok().and_then(|input| input.strip_prefix("cs=(")?.split(')').next());
         list.is_some_and(|list| {

@@ -1,8 +1,8 @@
 //! Which fields a signature has to cover (CS-24, CS-33), and how their values are written under it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::COOKIE};
+use http::{HeaderMap, HeaderValue, header::COOKIE};
 
-use super::scan::all;
+use super::lines::Found;
 use crate::refusal::Refusal;
 
 /// Where a signature base goes: into a MAC, or into a buffer that somebody wants to look at.
@@ -61,8 +61,8 @@ pub(super) const OF_RESPONSES: [&str; 11] = [
 ];
 
 /// How a field of a response is covered.
-pub(super) fn parameters(name: &str) -> &'static str {
-    if name == "set-cookie" { ";bs" } else { "" }
+pub(super) fn parameters(name: &[u8]) -> &'static str {
+    if name == b"set-cookie" { ";bs" } else { "" }
 }
 
 /// Lists by RFC 9110, section 5.6.1. They alone may stand on several lines: of another field one reader takes the first
@@ -80,45 +80,36 @@ const LISTS: [&str; 10] = [
     "www-authenticate",
 ];
 
-/// What changes from hop to hop or is a proxy's to write (CS-29), and the signature itself. With `x-forwarded-*`.
-const OF_HOPS: [&str; 25] = [
-    "accept-encoding",
-    "age",
-    "connection",
-    "content-length",
-    "date",
-    "expect",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "max-forwards",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "server",
-    "signature",
-    "signature-input",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-real-ip",
-    "x-request-id",
-];
-
 /// Whether it changes from hop to hop or is a proxy's to write (CS-29), or is the signature itself.
-pub(super) fn is_of_hops(name: &str) -> bool {
-    OF_HOPS.binary_search(&name).is_ok() || name.starts_with("x-forwarded-")
-}
-
-/// What a signer covers: all that is there, sorted, but for what is of hops. Nobody has to guess what a handler will read.
-pub(super) fn to_be_signed(fields: &HeaderMap) -> Vec<&str> {
-    let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).filter(|name| !is_of_hops(name)).collect();
-    names.sort_unstable();
-    names
+pub(super) fn is_of_hops(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"accept-encoding"
+            | b"age"
+            | b"connection"
+            | b"content-length"
+            | b"date"
+            | b"expect"
+            | b"forwarded"
+            | b"host"
+            | b"keep-alive"
+            | b"max-forwards"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"proxy-connection"
+            | b"server"
+            | b"signature"
+            | b"signature-input"
+            | b"te"
+            | b"traceparent"
+            | b"tracestate"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"via"
+            | b"x-real-ip"
+            | b"x-request-id"
+    ) || name.starts_with(b"x-forwarded-")
 }
 
 /// Joins the pieces in which HTTP/2 may bring a cookie (RFC 9113, section 8.2.3). To be called before such a request is
@@ -135,28 +126,62 @@ pub fn join_cookies(fields: &mut HeaderMap) {
 /// Whether this field of a request has to be covered whenever it is there (CS-24).
 #[must_use]
 pub fn has_to_be_covered(name: &str) -> bool {
-    place(&OF_REQUESTS, name).is_some()
+    has_to_be_covered_in_a_request(name.as_bytes())
 }
 
-/// The place of `name` in one of these lists. Few in a list are as long as another: to look at each takes less time than
-/// a binary search.
-pub(super) fn place(list: &[&'static str], name: &str) -> Option<usize> {
-    list.iter().position(|one| *one == name)
+pub(super) fn has_to_be_covered_in_a_request(name: &[u8]) -> bool {
+    // The compiler sees by the length that it is none of them.
+    matches!(
+        name,
+        b"authorization"
+            | b"content-digest"
+            | b"content-encoding"
+            | b"content-range"
+            | b"content-type"
+            | b"cookie"
+            | b"countersign-body"
+            | b"idempotency-key"
+            | b"if-match"
+            | b"if-modified-since"
+            | b"if-none-match"
+            | b"if-range"
+            | b"if-unmodified-since"
+            | b"range"
+            | b"x-http-method"
+            | b"x-http-method-override"
+            | b"x-method-override"
+    )
 }
 
-/// Which of a list are there, as bits.
-pub(super) fn present(list: &[&'static str], fields: &HeaderMap) -> u32 {
-    fields.keys().filter_map(|name| place(list, name.as_str())).fold(0, |bits, place| bits | 1 << place)
+/// Whether this field of a response has to be covered whenever it is there (CS-33).
+pub(super) fn has_to_be_covered_in_a_response(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"cache-control"
+            | b"content-digest"
+            | b"content-encoding"
+            | b"content-range"
+            | b"content-type"
+            | b"countersign-body"
+            | b"etag"
+            | b"location"
+            | b"retry-after"
+            | b"set-cookie"
+            | b"www-authenticate"
+    )
 }
 
-/// The first of a list whose bit is set.
-pub(super) fn first(list: &[&'static str], bits: u32) -> Option<&'static str> {
-    list.iter().enumerate().find(|(place, _)| bits & 1 << place != 0).map(|(_, name)| *name)
+/// Which of a list are there.
+pub(super) fn present<'l>(
+    list: &'l [&'static str],
+    fields: &'l HeaderMap,
+) -> impl Iterator<Item = &'static str> + use<'l> {
+    list.iter().copied().filter(|name| fields.contains_key(*name))
 }
 
 /// How a refusal names a field: by its name if the profile has it.
-fn shown(name: &str) -> &'static str {
-    let known = OF_REQUESTS.iter().chain(&OF_RESPONSES).find(|one| **one == name);
+fn shown(name: &[u8]) -> &'static str {
+    let known = OF_REQUESTS.iter().chain(&OF_RESPONSES).find(|one| one.as_bytes() == name);
     known.copied().unwrap_or("a covered field")
 }
 
@@ -165,33 +190,34 @@ fn shown(name: &str) -> &'static str {
 /// # Errors
 /// [`Refusal::Uncovered`] if it is not there, or holds what a signature base cannot; [`Refusal::SignatureForm`] if it stands
 /// on several lines and is no list.
-pub(super) fn value(fields: &HeaderMap, name: &str, out: &mut impl Sink) -> Result<(), Refusal> {
+#[inline]
+pub(super) fn value(lines: Found<'_, '_>, name: &[u8], out: &mut impl Sink) -> Result<(), Refusal> {
     let mut any = false;
-    for line in fields.get_all(name) {
+    for line in lines {
         if any {
-            if LISTS.binary_search(&name).is_err() {
+            if !LISTS.iter().any(|list| list.as_bytes() == name) {
                 return Err(Refusal::SignatureForm);
             }
             out.put(b", ");
         }
-        let line = line.as_bytes().trim_ascii();
-        if !all(line, |byte| matches!(byte, b' '..=b'~' | b'\t')) {
+        // In a field's value nothing else is that a signature base cannot hold: `http` lets no control characters in.
+        if !line.is_ascii() {
             return Err(Refusal::Uncovered(shown(name)));
         }
-        out.put(line);
+        out.put(line.trim_ascii());
         any = true;
     }
     if any { Ok(()) } else { Err(Refusal::Uncovered(shown(name))) }
 }
 
 /// The same with `bs`: each line as a byte sequence, so that several cannot pass as one.
-pub(super) fn bytes(fields: &HeaderMap, name: &str, out: &mut impl Sink) -> Result<(), Refusal> {
+pub(super) fn bytes(lines: Found<'_, '_>, name: &[u8], out: &mut impl Sink) -> Result<(), Refusal> {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     let mut any = false;
-    for line in fields.get_all(name) {
+    for line in lines {
         out.put(if any { b", :" } else { b":" });
-        out.put(STANDARD.encode(line.as_bytes().trim_ascii()).as_bytes());
+        out.put(STANDARD.encode(line.trim_ascii()).as_bytes());
         out.put(b":");
         any = true;
     }
@@ -203,18 +229,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lists_are_sorted_so_that_they_can_be_searched() {
+    fn the_lists_are_sorted_and_each_name_is_known_for_what_it_is() {
         assert!(OF_REQUESTS.is_sorted() && OF_RESPONSES.is_sorted());
-        assert!(LISTS.is_sorted() && OF_HOPS.is_sorted());
-        for (index, name) in OF_REQUESTS.iter().enumerate() {
-            assert_eq!(place(&OF_REQUESTS, name), Some(index));
+        assert!(LISTS.is_sorted());
+        assert!(OF_REQUESTS.iter().all(|name| has_to_be_covered(name)));
+        assert!(OF_RESPONSES.iter().all(|name| has_to_be_covered_in_a_response(name.as_bytes())));
+    }
+
+    #[test]
+    fn a_value_holds_no_byte_that_would_end_a_line_of_the_signature_base() {
+        for byte in 0..=u8::MAX {
+            let fits = matches!(byte, b' '..=b'~' | b'\t' | 0x80..);
+            assert_eq!(HeaderValue::from_bytes(&[byte]).is_ok(), fits, "{byte}");
         }
     }
 
     #[test]
     fn what_has_to_be_covered_is_always_signed() {
         for name in OF_REQUESTS.iter().chain(&OF_RESPONSES) {
-            assert!(!OF_HOPS.contains(name), "{name}");
+            assert!(!is_of_hops(name.as_bytes()), "{name}");
         }
     }
 }

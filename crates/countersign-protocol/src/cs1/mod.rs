@@ -19,7 +19,8 @@
 //! | [`client`], [`server`] | 3.1, 3.2 | the states of both roles |
 //! | [`ticket`] | 4 | what the server keeps of a session, sealed, with the client |
 //! | [`request`], [`response`] | 5, 7 | signing and verifying messages |
-//! | `fields`, `scan` | 5, 7 | what has to be covered; reading the signature fields without allocating |
+//! | `fields`, `lines` | 5, 7 | what has to be covered; the fields of a message and their values under a signature |
+//! | `scan`, `input`, `base64_32` | 5, 7 | reading the signature fields without allocating, and writing them |
 //! | `coverage` | 5, 7 | which fields were signed, to be kept beside the message |
 //! | [`content`], [`stream`] | 5, 8 | what the content has to be, held or not |
 //! | `name`, `policy` | 5, 9 | which key a signature names; whether a request is in time |
@@ -27,6 +28,7 @@
 //! | [`explain`] | 5 | signature bases, to be looked at |
 
 pub mod accept;
+mod base64_32;
 mod challenge;
 pub mod client;
 pub mod content;
@@ -34,7 +36,9 @@ mod coverage;
 mod ephemeral;
 pub mod explain;
 mod fields;
+mod input;
 mod keys;
+mod lines;
 mod name;
 pub mod nonce;
 mod policy;

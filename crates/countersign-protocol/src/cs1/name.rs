@@ -51,14 +51,6 @@ impl<'a> KeyName<'a> {
         matches!(self, Self::Direct { .. })
     }
 
-    /// The length of `keyid`, in bytes.
-    pub(super) const fn len(&self) -> usize {
-        match self {
-            Self::Ticket(ticket) => ticket.len(),
-            Self::Direct { client, server } => client.len() + 1 + server.len(),
-        }
-    }
-
     /// What `tag` says, in both directions.
     #[must_use]
     pub const fn tag(&self) -> &'static str {

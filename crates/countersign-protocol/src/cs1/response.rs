@@ -6,17 +6,19 @@ use subtle::ConstantTimeEq as _;
 use super::content::{self, Announced, ContentRule};
 use super::coverage::{Coverage, Kept, Of};
 use super::fields::{self, OF_RESPONSES, Sink, parameters};
+use super::input::{Decimal, Input};
+use super::lines::{Found, Lines};
 use super::name::KeyName;
-use super::request::{DERIVED, Instructions, RequestParts, instructions, is_field_name};
-use super::scan::{self, MAX_COMPONENTS, Scanned};
+use super::request::{DERIVED, Instructions, RequestParts, instructions, unless_no_name};
+use super::scan::{self, Component, MAX_COMPONENTS, Scanned};
 use crate::UnixTime;
 use crate::mac::MacKey;
 use crate::refusal::Refusal;
 
 /// `;req`
-const REQ: &str = ";req";
+const REQ: &[u8] = b";req";
 /// Of the two signature fields of the request.
-const REQ_KEY: &str = ";req;key=\"cs\"";
+const REQ_KEY: &[u8] = b";req;key=\"cs\"";
 /// The fields with which the request was signed.
 const SIGNED: [&str; 2] = ["signature-input", "signature"];
 
@@ -47,19 +49,14 @@ impl ResponseParts<'_> {
     }
 
     /// The value of a signature field of the request, as a member of a dictionary: what stands after `cs=`.
-    fn signed(&self, name: &str, out: &mut impl Sink) -> Option<()> {
+    fn signed(&self, name: &'static str, out: &mut impl Sink) -> Option<()> {
         out.put(self.request.fields.get(name)?.as_bytes().strip_prefix(b"cs=")?);
         Some(())
     }
 
-    fn field(&self, name: &str, out: &mut impl Sink) -> Result<(), Refusal> {
-        let write = if name == "set-cookie" { fields::bytes } else { fields::value };
-        write(self.fields, name, out)
-    }
-
     /// What the content has to be. These have none, and a digest in them is that of another response (CS-33).
-    fn content(&self) -> Result<Announced, Refusal> {
-        let announced = content::announced(self.fields)?;
+    fn content(&self, lines: &Lines<'_>) -> Result<Announced, Refusal> {
+        let announced = content::announced(lines)?;
         let empty = self.request.method == "HEAD" || matches!(self.status, 204 | 304);
         Ok(if empty { Announced::Nothing } else { announced })
     }
@@ -95,7 +92,7 @@ impl Verified<'_> {
     /// Whether this field was signed. What was not, anybody on the way may have put there.
     #[must_use]
     pub fn covers(&self, field: &HeaderName) -> bool {
-        self.scanned.covers(field.as_str(), parameters(field.as_str()))
+        self.scanned.covers(field.as_str(), parameters(field.as_str().as_bytes()))
     }
 }
 
@@ -113,16 +110,18 @@ pub fn verify<'a>(key: &MacKey, parts: &ResponseParts<'a>) -> Result<Verified<'a
     if name.is_none() {
         return Err(Refusal::SignatureForm);
     }
+    let mut lines = Lines::of_message(parts.fields);
     let mut mac = key.begin();
-    let covered = base(parts, &scanned, &mut mac)?;
-    if let Some(name) = fields::first(&OF_RESPONSES, fields::present(&OF_RESPONSES, parts.fields) & !covered)
-    {
-        return Err(Refusal::Uncovered(name));
+    base(parts, &mut lines, &scanned, &mut mac)?;
+    if lines.lacks(fields::has_to_be_covered_in_a_response) {
+        let is_lacking = |name: &&str| !scanned.covers(name, parameters(name.as_bytes()));
+        let lacking = fields::present(&OF_RESPONSES, parts.fields).find(is_lacking);
+        return Err(Refusal::Uncovered(lacking.unwrap_or_default()));
     }
     if !bool::from(mac.finish().ct_eq(&scanned.signature)) {
         return Err(Refusal::WrongSignature);
     }
-    let content = parts.content()?.rule(key, &scanned.signature);
+    let content = parts.content(&lines)?.rule(key, &scanned.signature);
     Ok(Verified { content, scanned, fields: parts.fields })
 }
 
@@ -131,23 +130,32 @@ fn keyid_of_answer(name: &KeyName<'_>) -> Option<String> {
     name.is_direct().then(|| name.to_string())
 }
 
-/// Writes the signature base, and gives what of [`OF_RESPONSES`] is covered.
-fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -> Result<u32, Refusal> {
+/// Writes the value of a field.
+fn field(lines: Found<'_, '_>, name: &[u8], out: &mut impl Sink) -> Result<(), Refusal> {
+    let write = if name == b"set-cookie" { fields::bytes } else { fields::value };
+    write(lines, name, out)
+}
+
+/// Writes the signature base.
+fn base<'a>(
+    parts: &ResponseParts<'a>,
+    lines: &mut Lines<'a>,
+    scanned: &Scanned<'a>,
+    out: &mut impl Sink,
+) -> Result<(), Refusal> {
     // Bits: @status, the derived ones of the request, its two signature fields.
-    let (mut needed, mut covered) = (0_u8, 0_u32);
-    let mut others = [""; MAX_COMPONENTS];
+    let mut needed = 0_u8;
     for (count, component) in scanned.components().enumerate() {
-        let (name, given) = component.map_err(|()| Refusal::SignatureForm)?;
+        let Component { text, name, parameters: given } = component.map_err(|()| Refusal::SignatureForm)?;
         if count >= MAX_COMPONENTS {
             return Err(Refusal::SignatureForm);
         }
-        for piece in ["\"", name, "\"", given, ": "] {
-            out.put(piece.as_bytes());
-        }
-        let derived = DERIVED.iter().position(|one| *one == name);
-        let signed = SIGNED.iter().position(|one| *one == name);
+        out.put(text);
+        out.put(b": ");
+        let derived = DERIVED.iter().position(|one| one.as_bytes() == name);
+        let signed = SIGNED.iter().position(|one| one.as_bytes() == name);
         let bit = match (name, given, derived, signed) {
-            ("@status", "", ..) => {
+            (b"@status", b"", ..) => {
                 parts.status(out);
                 Some(0)
             }
@@ -156,6 +164,7 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
                 Some(1 + place)
             }
             (_, REQ_KEY, _, Some(place)) => {
+                let name = SIGNED.get(place).copied().unwrap_or_default();
                 parts.signed(name, out).ok_or(Refusal::SignatureForm)?;
                 Some(5 + place)
             }
@@ -166,22 +175,11 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
                 return Err(Refusal::SignatureForm);
             }
             needed |= 1 << bit;
-        } else if let Some(place) = fields::place(&OF_RESPONSES, name) {
-            let known = OF_RESPONSES.get(place).copied().unwrap_or_default();
-            if given != parameters(known) || covered & 1 << place != 0 {
-                return Err(Refusal::SignatureForm);
-            }
-            covered |= 1 << place;
-            parts.field(known, out)?;
         } else {
-            let before = others.get(..count).unwrap_or_default();
-            if !given.is_empty() || !is_field_name(name) || before.contains(&name) {
+            if given != parameters(name).as_bytes() {
                 return Err(Refusal::SignatureForm);
             }
-            if let Some(slot) = others.get_mut(count) {
-                *slot = name;
-            }
-            fields::value(parts.fields, name, out)?;
+            field(lines.cover(name)?, name, out).map_err(|refusal| unless_no_name(refusal, name))?;
         }
         out.put(b"\n");
     }
@@ -192,7 +190,7 @@ fn base(parts: &ResponseParts<'_>, scanned: &Scanned<'_>, out: &mut impl Sink) -
     }
     out.put(b"\"@signature-params\": ");
     out.put(scanned.params.as_bytes());
-    Ok(covered)
+    Ok(())
 }
 
 /// Signs a response: covers all of its fields but for those of CS-29. One with content has its `Content-Digest` already.
@@ -205,49 +203,73 @@ pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<In
     if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) {
         return Err(Refusal::SignatureForm);
     }
-    let announced = parts.content()?;
-    let names = fields::to_be_signed(parts.fields);
-    if 1 + DERIVED.len() + SIGNED.len() + names.len() > MAX_COMPONENTS {
+    let lines = Lines::of_message(parts.fields);
+    let announced = parts.content(&lines)?;
+    let signed = lines.to_be_signed().ok_or(Refusal::SignatureForm)?;
+    if 1 + DERIVED.len() + SIGNED.len() + signed.names().len() > MAX_COMPONENTS {
         return Err(Refusal::SignatureForm);
     }
+    let created = Decimal::of(now.0);
+    let keyid = keyid_of_answer(&name);
+    let [before, keyid, after] = keyid.as_deref().map_or(["", "", ""], |keyid| [";keyid=\"", keyid, "\""]);
+    let parameters = [");created=", "", before, keyid, after, ";tag=\"", name.tag(), "\""];
+    let mut parameters = parameters.map(str::as_bytes);
+    parameters[1] = created.as_bytes();
+    let more: usize = signed.names().iter().map(|name| fields::parameters(name).len()).sum();
+    let mut input = Input::with_room_for(COVERED.len() + more, signed.names(), &parameters);
+    input.push(COVERED.as_bytes());
     let mut mac = key.begin();
-    let mut input = String::with_capacity(512);
-    input.push_str("cs=(");
-    let line = |name: &str, given: &str, input: &mut String, mac: &mut crate::mac::MacStream| {
-        if !input.ends_with('(') {
-            input.push(' ');
-        }
-        let from = input.len();
-        for piece in ["\"", name, "\"", given] {
-            input.push_str(piece);
-        }
-        mac.put(input.get(from..).unwrap_or_default().as_bytes());
-        mac.put(b": ");
-    };
-    line("@status", "", &mut input, &mut mac);
+    mac.put(b"\"@status\": ");
     parts.status(&mut mac);
     mac.put(b"\n");
-    for name in DERIVED {
-        line(name, REQ, &mut input, &mut mac);
-        let _ = parts.request.derived(name, &mut mac);
+    for (line, name) in DERIVED_LINES.into_iter().zip(DERIVED) {
+        mac.put(line.as_bytes());
+        let _ = parts.request.derived(name.as_bytes(), &mut mac);
         mac.put(b"\n");
     }
-    for name in SIGNED {
-        line(name, REQ_KEY, &mut input, &mut mac);
+    for (line, name) in SIGNED_LINES.into_iter().zip(SIGNED) {
+        mac.put(line.as_bytes());
         parts.signed(name, &mut mac).ok_or(Refusal::SignatureForm)?;
         mac.put(b"\n");
     }
-    for name in names {
-        line(name, parameters(name), &mut input, &mut mac);
-        parts.field(name, &mut mac)?;
+    for name in signed.names() {
+        mac.put(input.component(name, fields::parameters(name)));
+        mac.put(b": ");
+        field(lines.of(name), name, &mut mac)?;
         mac.put(b"\n");
     }
-    input.push_str(&format!(");created={}", now.0));
-    if let Some(keyid) = keyid_of_answer(&name) {
-        input.push_str(&format!(";keyid=\"{keyid}\""));
-    }
-    input.push_str(&format!(";tag=\"{}\"", name.tag()));
+    input.push_all(&parameters);
     mac.put(b"\"@signature-params\": ");
-    mac.put(input.get(3..).unwrap_or_default().as_bytes());
-    instructions(&input, key, &mac.finish(), announced)
+    mac.put(input.parameters());
+    instructions(input, key, &mac.finish(), announced)
+}
+
+/// What every response covers, as it begins `Signature-Input`; and of that, what begins a line of the signature base.
+const COVERED: &str = concat!(
+    "cs=(\"@status\" \"@method\";req \"@authority\";req \"@path\";req \"@query\";req",
+    " \"signature-input\";req;key=\"cs\" \"signature\";req;key=\"cs\""
+);
+const DERIVED_LINES: [&str; 4] =
+    ["\"@method\";req: ", "\"@authority\";req: ", "\"@path\";req: ", "\"@query\";req: "];
+const SIGNED_LINES: [&str; 2] = ["\"signature-input\";req;key=\"cs\": ", "\"signature\";req;key=\"cs\": "];
+
+/// What every response covers, each as it is written.
+pub(super) fn always_covered() -> impl Iterator<Item = &'static str> {
+    COVERED.trim_start_matches("cs=(").split(' ')
+}
+
+/// The value of a component, as it is written; `None` if there is none.
+pub(super) fn component_value(parts: &ResponseParts<'_>, component: &str) -> Option<Vec<u8>> {
+    let (name, given) = component.strip_prefix('"')?.split_once('"')?;
+    let (bytes, mut value) = (name.as_bytes(), Vec::new());
+    match (name, given.as_bytes()) {
+        ("@status", b"") => parts.status(&mut value),
+        (_, REQ) => parts.request.derived(bytes, &mut value)?,
+        (_, REQ_KEY) => parts.signed(SIGNED.into_iter().find(|one| *one == name)?, &mut value)?,
+        (_, given) if given == parameters(bytes).as_bytes() => {
+            field(Lines::of_message(parts.fields).of(bytes), bytes, &mut value).ok()?;
+        }
+        _ => return None,
+    }
+    Some(value)
 }

@@ -2,13 +2,13 @@
 //! structured fields are serialised (RFC 9651, section 4.1). Other spellings of the same are refused, so that what was
 //! received can go into the signature base as it is. Allocates nothing.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use countersign_httpsig::{SIGNATURE, SIGNATURE_INPUT};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderValue};
 
+use super::base64_32;
 use super::name::KeyName;
 use crate::mac::Tag;
+use crate::refusal::Refusal;
 
 /// No signature of the profile covers more.
 pub(super) const MAX_COMPONENTS: usize = 64;
@@ -28,16 +28,42 @@ pub(super) struct Scanned<'a> {
     pub(super) signature: Tag,
 }
 
-/// The one line of a field. `Err` if there are several, or one that holds what no value of ours needs: what is not
-/// printable ASCII, or a backslash, so that a string is whatever stands between two quotes.
-fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
-    let mut lines = fields.get_all(name).iter();
-    let Some(line) = lines.next() else { return Ok(None) };
-    let plain = all(line.as_bytes(), |byte| matches!(byte, b' '..=b'~') & (byte != b'\\'));
-    if lines.next().is_some() || !plain {
-        return Err(());
+/// The lines of the two signature fields. `Err` if there are several of one.
+type Both<'a> = [Option<&'a [u8]>; 2];
+
+fn both(fields: &HeaderMap) -> Result<Both<'_>, ()> {
+    /// With more, a look-up by name takes less time than to look at each.
+    const FEW: usize = 24;
+    let mut both = [None; 2];
+    if fields.len() > FEW {
+        for (slot, name) in both.iter_mut().zip([SIGNATURE_INPUT, SIGNATURE]) {
+            let mut lines = fields.get_all(name).into_iter();
+            *slot = lines.next().map(HeaderValue::as_bytes);
+            if lines.next().is_some() {
+                return Err(());
+            }
+        }
+        return Ok(both);
     }
-    std::str::from_utf8(line.as_bytes()).map(Some).map_err(|_| ())
+    let [input, signature] = &mut both;
+    for (name, value) in fields {
+        let slot = match name.as_str() {
+            "signature-input" => &mut *input,
+            "signature" => &mut *signature,
+            _ => continue,
+        };
+        if slot.replace(value.as_bytes()).is_some() {
+            return Err(());
+        }
+    }
+    Ok(both)
+}
+
+/// Text in which is only what a value of ours needs: printable ASCII, and no backslash, so that a string is whatever stands
+/// between two quotes.
+fn plain(line: &[u8]) -> Option<&str> {
+    let is_plain = all(line, |byte| matches!(byte, b' '..=b'~') & (byte != b'\\'));
+    std::str::from_utf8(line).ok().filter(|_| is_plain)
 }
 
 /// Whether each byte is so. Looks at all of them, which the compiler does many at a time.
@@ -47,9 +73,9 @@ pub(super) fn all(bytes: &[u8], is_so: impl Fn(u8) -> bool) -> bool {
 
 /// Reads both fields. `Ok(None)` if neither is there.
 pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
-    let (input, signature) = match (single(fields, &SIGNATURE_INPUT)?, single(fields, &SIGNATURE)?) {
-        (None, None) => return Ok(None),
-        (Some(input), Some(signature)) => (input, signature),
+    let (input, signature) = match both(fields)? {
+        [None, None] => return Ok(None),
+        [Some(input), Some(signature)] => (plain(input).ok_or(())?, signature),
         _ => return Err(()),
     };
     let params = input.strip_prefix("cs=").ok_or(())?;
@@ -67,26 +93,28 @@ pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
     };
     let mut alg = None;
     while !rest.is_empty() {
-        let parameter = rest.strip_prefix(';').ok_or(())?;
-        let (key, value) = split(parameter, b'=').ok_or(())?;
-        let (slot, after) = match key {
-            "created" | "expires" => {
-                let (number, after) = integer(value).ok_or(())?;
-                let slot = if key == "created" { &mut scanned.created } else { &mut scanned.expires };
-                if slot.replace(number).is_some() {
-                    return Err(());
-                }
-                rest = after;
-                continue;
-            }
-            "nonce" => (&mut scanned.nonce, string(value)),
-            "keyid" => (&mut scanned.keyid, string(value)),
-            "tag" => (&mut scanned.tag, string(value)),
-            "alg" => (&mut alg, string(value)),
-            _ => return Err(()),
+        // In the order in which we write them, which is found first.
+        let (slot, value) = if let Some(value) = rest.strip_prefix(";created=") {
+            (Err(&mut scanned.created), value)
+        } else if let Some(value) = rest.strip_prefix(";expires=") {
+            (Err(&mut scanned.expires), value)
+        } else if let Some(value) = rest.strip_prefix(";nonce=") {
+            (Ok(&mut scanned.nonce), value)
+        } else if let Some(value) = rest.strip_prefix(";keyid=") {
+            (Ok(&mut scanned.keyid), value)
+        } else if let Some(value) = rest.strip_prefix(";tag=") {
+            (Ok(&mut scanned.tag), value)
+        } else if let Some(value) = rest.strip_prefix(";alg=") {
+            (Ok(&mut alg), value)
+        } else {
+            return Err(());
         };
-        let (text, after) = after.ok_or(())?;
-        if slot.replace(text).is_some() {
+        let (was_there, after) = match slot {
+            Ok(text) => string(value).map(|(value, after)| (text.replace(value).is_some(), after)),
+            Err(number) => integer(value).map(|(value, after)| (number.replace(value).is_some(), after)),
+        }
+        .ok_or(())?;
+        if was_there {
             return Err(());
         }
         rest = after;
@@ -105,44 +133,86 @@ impl<'a> Scanned<'a> {
 
     /// Whether it covers this name with just these parameters.
     pub(super) fn covers(&self, name: &str, parameters: &str) -> bool {
-        self.components().any(|component| component == Ok((name, parameters)))
+        let (name, parameters) = (name.as_bytes(), parameters.as_bytes());
+        let is_it = |component: Component<'_>| component.name == name && component.parameters == parameters;
+        self.components().any(|component| component.is_ok_and(is_it))
     }
 
-    /// The covered components: a name and its parameters as text, each.
-    pub(super) fn components(&self) -> impl Iterator<Item = Result<(&'a str, &'a str), ()>> + use<'a> {
-        let mut rest = self.list;
+    /// The covered components.
+    #[inline]
+    pub(super) fn components(&self) -> impl Iterator<Item = Result<Component<'a>, ()>> + use<'a> {
+        let mut rest = self.list.as_bytes();
         let mut first = true;
         std::iter::from_fn(move || {
-            if rest.is_empty() {
+            let mut list = rest;
+            if list.is_empty() {
                 return None;
             }
+            // After an error comes nothing.
+            rest = &[];
             if !std::mem::take(&mut first) {
-                let Some(after) = rest.strip_prefix(' ') else {
-                    rest = "";
-                    return Some(Err(()));
-                };
-                rest = after;
+                let [b' ', after @ ..] = list else { return Some(Err(())) };
+                list = after;
             }
-            let Some((name, after)) = string(rest) else {
-                rest = "";
-                return Some(Err(()));
-            };
-            // Up to the space before the next one: no parameter of ours has one in its value.
-            let end = find(after.as_bytes(), b' ').unwrap_or(after.len());
-            let (parameters, after) = after.split_at_checked(end).unwrap_or((after, ""));
+            let Some((component, after)) = component(list) else { return Some(Err(())) };
             rest = after;
-            Some(Ok((name, parameters)))
+            Some(Ok(component))
         })
     }
 }
 
-/// Where this byte stands first.
+/// One covered component.
+#[derive(Clone, Copy)]
+pub(super) struct Component<'a> {
+    /// With its quotes and its parameters, as it stands in the list and in the signature base.
+    pub(super) text: &'a [u8],
+    pub(super) name: &'a [u8],
+    /// What stands behind the name.
+    pub(super) parameters: &'a [u8],
+}
+
+/// The first component of a list, and what comes after it.
+#[inline]
+fn component(list: &[u8]) -> Option<(Component<'_>, &[u8])> {
+    let [b'"', quoted @ ..] = list else { return None };
+    let length = find(quoted, b'"')?;
+    let (name, behind) = (quoted.get(..length)?, quoted.get(length + 1..)?);
+    // Up to the space before the next one: no parameter of ours has one in its value.
+    let end = if let [b' ', ..] = behind { 0 } else { find(behind, b' ').unwrap_or(behind.len()) };
+    let (text, after) = list.split_at_checked(length + 2 + end)?;
+    Some((Component { text, name, parameters: behind.get(..end)? }, after))
+}
+
+/// Where this byte stands first. Most names are short: eight bytes are looked at as one number; of what is long, sixteen at
+/// a time.
+#[inline]
 fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
-    const STEP: usize = 16;
-    let without =
-        bytes.chunks_exact(STEP).take_while(|chunk| all(chunk, |byte| byte != wanted)).count() * STEP;
-    let at = bytes.get(without..)?.iter().position(|byte| *byte == wanted)?;
-    Some(without + at)
+    let mut skipped = 0;
+    for chunk in bytes.as_chunks::<16>().0 {
+        if chunk.iter().fold(false, |any, byte| any | (*byte == wanted)) {
+            break;
+        }
+        skipped += 16;
+    }
+    let bytes = bytes.get(skipped..)?;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (count, word) in words.iter().take(2).enumerate() {
+        if let Some(at) = find_in_word(u64::from_le_bytes(*word), wanted) {
+            return Some(skipped + count * 8 + at);
+        }
+    }
+    let at = rest.iter().position(|byte| *byte == wanted)?;
+    Some(skipped + words.len() * 8 + at)
+}
+
+/// Which byte of a word is the wanted one, from the lowest on.
+#[inline]
+const fn find_in_word(word: u64, wanted: u8) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // A byte that is wanted is 0 here. Below the first such byte no other borrows, so that its upper bit is the lowest.
+    let differ = word ^ u64::from_ne_bytes([wanted; 8]);
+    let found = differ.wrapping_sub(ONES) & !differ & (ONES << 7);
+    if found == 0 { None } else { Some((found.trailing_zeros() / 8) as usize) }
 }
 
 /// What stands before the first of this byte, and what after it.
@@ -153,17 +223,33 @@ fn split(text: &str, at: u8) -> Option<(&str, &str)> {
 
 /// What stands before the `)` that ends an inner list, and what after it. A `)` in a string does not end it.
 fn split_list(text: &str) -> Option<(&str, &str)> {
-    let (mut quotes, mut end) = (0, 0);
+    let (mut is_in_string, mut end) = (false, 0);
     loop {
         let piece = text.as_bytes().get(end..)?;
         let length = find(piece, b')')?;
-        quotes += piece.iter().take(length).filter(|byte| **byte == b'"').count();
+        is_in_string ^= is_odd(piece.get(..length)?, b'"');
         end += length;
-        if quotes % 2 == 0 {
+        if !is_in_string {
             return Some((text.get(..end)?, text.get(end + 1..)?));
         }
         end += 1;
     }
+}
+
+/// Whether this byte stands there an odd number of times.
+fn is_odd(bytes: &[u8], counted: u8) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let odd = words.iter().fold(0, |odd, word| odd ^ is_not(u64::from_le_bytes(*word), counted));
+    let rest = rest.iter().filter(|byte| **byte == counted).count();
+    // The upper bits of `odd` say of how many words each byte was another one.
+    (rest + odd.count_ones() as usize + words.len() * 8) % 2 == 1
+}
+
+/// The upper bit of each byte that is not this one.
+const fn is_not(word: u64, byte: u8) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let differ = word ^ (ONES * byte as u64);
+    (((differ & (ONES * 0x7f)) + ONES * 0x7f) | differ) & (ONES << 7)
 }
 
 /// `"…"`
@@ -173,27 +259,83 @@ fn string(text: &str) -> Option<(&str, &str)> {
 
 /// Up to 15 digits, without a leading zero.
 fn integer(text: &str) -> Option<(u64, &str)> {
-    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, after) = text.split_at_checked(end)?;
-    if digits.is_empty() || digits.len() > 15 || (digits.starts_with('0') && digits.len() > 1) {
+    let (mut number, mut end) = (0_u64, 0);
+    let bytes = text.as_bytes();
+    while let Some(byte) = bytes.get(end) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 || end > 15 {
+            break;
+        }
+        number = number * 10 + u64::from(digit);
+        end += 1;
+    }
+    let leads_with_zero = end > 1 && text.starts_with('0');
+    if end == 0 || end > 15 || leads_with_zero {
         return None;
     }
-    Some((digits.bytes().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')), after))
+    Some((number, text.get(end..)?))
 }
 
 /// `cs=:base64 of 32 bytes:`
-fn mac(text: &str) -> Option<Tag> {
-    let encoded = text.strip_prefix("cs=:")?.strip_suffix(':')?;
-    // The decoder needs room for 33 bytes before it knows of the padding. It refuses what is not canonical.
-    let mut room = [0; 33];
-    match STANDARD.decode_slice(encoded, &mut room) {
-        Ok(32) => {}
-        _ => return None,
-    }
-    room.first_chunk::<32>().copied().map(Tag::from_bytes)
+fn mac(text: &[u8]) -> Option<Tag> {
+    let encoded = text.strip_prefix(b"cs=:")?.strip_suffix(b":")?;
+    base64_32::decode(encoded).map(Tag::from_bytes)
 }
 
 /// The value of `Signature`.
-pub(super) fn write_mac(tag: &Tag) -> String {
-    format!("cs=:{}:", STANDARD.encode(tag.as_bytes()))
+pub(super) fn write_mac(tag: &Tag) -> Result<HeaderValue, Refusal> {
+    let mut text = *b"cs=:____________________________________________:";
+    if let Some((encoded, _)) = text.get_mut(4..).and_then(|text| text.split_first_chunk_mut::<44>()) {
+        *encoded = base64_32::encode(tag.as_bytes()).0;
+    }
+    HeaderValue::from_bytes(&text).map_err(|_| Refusal::SignatureForm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_byte_is_found_where_it_stands_first(bytes in proptest::collection::vec(b'`'..b'f', 0..40)) {
+            for wanted in [b'a', b'b', b'z', 0, 255] {
+                let first = bytes.iter().position(|byte| *byte == wanted);
+                proptest::prop_assert_eq!(find(&bytes, wanted), first);
+            }
+        }
+
+        #[test]
+        fn any_bytes_can_be_searched(bytes: Vec<u8>, wanted: u8) {
+            proptest::prop_assert_eq!(find(&bytes, wanted), bytes.iter().position(|byte| *byte == wanted));
+        }
+
+        #[test]
+        fn bytes_are_counted(bytes in proptest::collection::vec(b'`'..b'c', 0..60)) {
+            let count = bytes.iter().filter(|byte| **byte == b'a').count();
+            proptest::prop_assert_eq!(is_odd(&bytes, b'a'), count % 2 == 1);
+        }
+
+        #[test]
+        fn a_wrong_byte_is_seen_wherever_it_stands(length in 1..70_usize, at: usize, byte: u8) {
+            let mut bytes = vec![b'x'; length];
+            bytes[at % length] = byte;
+            let is_plain = matches!(byte, b' '..=b'~') && byte != b'\\';
+            proptest::prop_assert_eq!(plain(&bytes).is_some(), is_plain);
+        }
+
+        #[test]
+        fn numbers_are_read_as_they_are_written(number in 0..1_000_000_000_000_000_u64) {
+            let text = format!("{number};");
+            proptest::prop_assert_eq!(integer(&text), Some((number, ";")));
+        }
+    }
+
+    #[test]
+    fn numbers_have_one_spelling_and_15_digits() {
+        assert_eq!(integer("0"), Some((0, "")));
+        assert_eq!(integer("999999999999999"), Some((999_999_999_999_999, "")));
+        for wrong in ["", ";", "00", "01", "-1", "+1", "1000000000000000", "99999999999999999999999"] {
+            assert_eq!(integer(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -23,7 +23,12 @@ pub const PREFIX: &str = "cst.";
 pub fn is_ticket(text: &str) -> bool {
     text.strip_prefix(PREFIX).is_some_and(|bare| {
         (48..=1020).contains(&bare.len())
-            && all(bare.as_bytes(), |byte| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'_'))
+            && all(bare.as_bytes(), |byte| {
+                ((byte | 0x20).wrapping_sub(b'a') < 26)
+                    | (byte.wrapping_sub(b'0') < 10)
+                    | (byte == b'-')
+                    | (byte == b'_')
+            })
     })
 }
 

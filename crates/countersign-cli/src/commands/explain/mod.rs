@@ -50,13 +50,24 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<(), Failure> {
             external: &external,
             moment: show::moment,
         };
-        let explained = signed::explain(&here, &read(&args.file, MAX_SIGNED)?).map_err(Failure::new)?;
+        let request = read(&args.file, MAX_SIGNED)?;
+        // Of `curl -v`, one text has both.
+        let is_same = args.response.as_deref() == Some(args.file.as_path());
+        let other = args.response.as_deref().filter(|_| !is_same);
+        let other = other.map(|path| read(path, MAX_SIGNED)).transpose()?;
+        let response = if is_same { Some(&request) } else { other.as_ref() };
+        let explained = signed::explain(&here, &request, response.map(|bytes| bytes.as_slice()));
+        let explained = explained.map_err(Failure::new)?;
+        let what = if response.is_some() { "response" } else { "request" };
         if args.json {
             show::json(&explained.json)?;
         } else {
             show::out(&show::printable_lines(&explained.text))?;
         }
-        return told(explained.verdict, "the request is not as the profile wants it");
+        return told(explained.verdict, &format!("the {what} is not as the profile wants it"));
+    }
+    if args.response.is_some() {
+        return Err(Failure::usage("--response: only under the profile cs1 are responses signed"));
     }
     let captured = Captured::read(&read(&args.file, MAX)?);
     if captured.api_key.is_none() && captured.challenge.is_none() && captured.signature.is_none() {

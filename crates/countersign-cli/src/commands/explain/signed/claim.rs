@@ -209,7 +209,7 @@ impl Claim {
 }
 
 /// What stands before the `)` that ends the list, and what after it.
-fn split_list(text: &str) -> Option<(&str, &str)> {
+pub(super) fn split_list(text: &str) -> Option<(&str, &str)> {
     let mut quoted = false;
     let end = text.find(|c| {
         quoted ^= c == '"';
@@ -219,7 +219,7 @@ fn split_list(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The pieces between separators that do not stand in quotes; none that are empty but the first.
-fn pieces(text: &str, separator: char) -> Vec<&str> {
+pub(super) fn pieces(text: &str, separator: char) -> Vec<&str> {
     let mut quoted = false;
     let pieces = text.split(|c| {
         quoted ^= c == '"';

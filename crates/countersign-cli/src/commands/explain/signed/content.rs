@@ -1,20 +1,21 @@
 //! Whether the content is the one whose digest was signed (CS-27).
 
-use super::judge::digest_text;
-use super::message::Message;
+use http::HeaderMap;
 
-/// What is wrong with it; `None` also where only the head was captured.
-pub(super) fn judge(message: &Message, covered: &[&str]) -> Option<String> {
-    let line = message.fields.get("content-digest")?.to_str().ok()?;
-    if !covered.contains(&"content-digest") {
+use super::judge::digest_text;
+
+/// What is wrong with it; `None` also where only the head was captured, or the digest is not covered.
+pub(super) fn judge(fields: &HeaderMap, body: Option<&[u8]>, is_covered: bool) -> Option<String> {
+    let line = fields.get("content-digest")?.to_str().ok()?;
+    if !is_covered {
         return None;
     }
     let members = line.split(',').map(str::trim);
     let Some(said) = members.into_iter().find(|member| member.starts_with("sha-256=")) else {
         return Some("`content-digest` holds no `sha-256`, which it has to hold".to_owned());
     };
-    let body = message.body.as_ref()?;
-    // Of a request whose head alone was saved, there is nothing to compare with.
+    let body = body?;
+    // Of a message whose head alone was saved, there is nothing to compare with.
     let is = |content: &[u8]| digest_text(content) == said;
     if is(body) {
         return None;

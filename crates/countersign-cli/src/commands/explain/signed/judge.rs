@@ -28,12 +28,27 @@ pub(super) struct Broken {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) name: String,
+    /// Behind the name, as they are written; of requests none.
+    pub(super) parameters: String,
     pub(super) value: Vec<u8>,
 }
 
 impl Line {
+    /// The one that ends each base.
+    pub(super) fn last(params: &str) -> Self {
+        Self {
+            name: "@signature-params".to_owned(),
+            parameters: String::new(),
+            value: params.as_bytes().to_vec(),
+        }
+    }
+
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        (&self.name, &self.parameters) == (&other.name, &other.parameters)
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
-        [format!("\"{}\": ", self.name).as_bytes(), &self.value].concat()
+        [format!("\"{}\"{}: ", self.name, self.parameters).as_bytes(), &self.value].concat()
     }
 }
 
@@ -92,7 +107,8 @@ impl Context<'_> {
             });
         }
         self.time(&mut breaks);
-        if let Some(what) = content::judge(message, &covered) {
+        let body = message.body.as_ref().map(|body| body.as_slice());
+        if let Some(what) = content::judge(&message.fields, body, covered.contains(&"content-digest")) {
             breaks("content", what);
         }
         if let Some(what) = self.refused(&right).filter(|_| broken.is_empty()) {
@@ -251,20 +267,21 @@ impl Context<'_> {
 
     fn lines(&self, names: &[&str], target: &Target, params: &str) -> Vec<Line> {
         let parts: RequestParts<'_> = target.parts(self.message);
-        let line =
-            |name: &&str| Line { name: (*name).to_owned(), value: value(&parts, name).unwrap_or_default() };
-        let mut lines: Vec<Line> = names.iter().map(line).collect();
-        lines.push(Line { name: "@signature-params".to_owned(), value: params.as_bytes().to_vec() });
-        lines
+        let line = |name: &&str| Line {
+            name: (*name).to_owned(),
+            parameters: String::new(),
+            value: value(&parts, name).unwrap_or_default(),
+        };
+        names.iter().map(line).chain([Line::last(params)]).collect()
     }
 }
 
-fn is_mac(key: &MacKey, base: &[u8], signature: &[u8; 32]) -> bool {
+pub(super) fn is_mac(key: &MacKey, base: &[u8], signature: &[u8; 32]) -> bool {
     let mac = key.mac(&[base]);
     aws_lc_rs::constant_time::verify_slices_are_equal(mac.as_bytes(), signature).is_ok()
 }
 
-fn difference(one: &[Line], other: &[Line]) -> Option<(usize, usize)> {
+pub(super) fn difference(one: &[Line], other: &[Line]) -> Option<(usize, usize)> {
     let lines = one.len().max(other.len());
     let bytes = |lines: &[Line], at: usize| lines.get(at).map(Line::bytes).unwrap_or_default();
     (0..lines).find_map(|at| Some((at, first_difference(&bytes(one, at), &bytes(other, at))?)))

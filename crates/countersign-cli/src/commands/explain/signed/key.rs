@@ -16,6 +16,8 @@ use super::claim::Claim;
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) key: Option<MacKey>,
+    /// That of the response.
+    pub(super) answer: Option<MacKey>,
     pub(super) credential: Option<String>,
     pub(super) signer: Option<Signer>,
     /// For what the server refuses the key, whatever is signed with it.
@@ -82,7 +84,10 @@ fn of_ticket(ticket: &str, peer: &Peer, service: &ServiceName, state: &dyn State
             Some(format!("the ticket is that of {id}, which has ended: the caller needs a new handshake"));
     }
     match claims.keys_on(None) {
-        Ok(keys) => found.key = Some(MacKey::new(keys.client_to_server.as_slice())),
+        Ok(keys) => {
+            found.key = Some(MacKey::new(keys.client_to_server.as_slice()));
+            found.answer = Some(MacKey::new(keys.server_to_client.as_slice()));
+        }
         Err(_) => {
             found.missing = Some(
                 "the session is bound to its TLS connection (tls-exporter), and what the connection gave is not in the request".to_owned(),
@@ -110,6 +115,7 @@ fn direct(keyid: &str, peer: &Peer) -> Found {
         let is_off = signer == Signer::Peer && !peer.cs1.danger_direct;
         return Found {
             key: Some(MacKey::new(pair.direct().client_to_server.as_slice())),
+            answer: Some(MacKey::new(pair.direct().server_to_client.as_slice())),
             credential: Some(credential.id(&peer.name).to_string()),
             signer: Some(signer),
             refused: is_off.then(|| {

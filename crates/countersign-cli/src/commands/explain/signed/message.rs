@@ -24,7 +24,7 @@ pub(super) struct Message {
 impl Message {
     /// Raw HTTP, or what `curl -v` shows of it.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, &'static str> {
-        let (head, body) = split(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
+        let (head, body) = split(bytes, b"> ");
         let head = Zeroizing::new(String::from_utf8_lossy(&head).into_owned());
         let mut message = Self { body: body.map(Zeroizing::new), ..Self::default() };
         let mut lines =
@@ -90,21 +90,7 @@ impl Message {
             }
             return;
         }
-        let Some((name, value)) = line.split_once(':') else {
-            if !line.trim().is_empty() {
-                self.notes.push("a line of the head is no header: was it folded or cut off?".to_owned());
-            }
-            return;
-        };
-        let value = value.trim_matches([' ', '\t']);
-        match (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes())) {
-            (Ok(name), Ok(value)) => {
-                self.fields.append(name, value);
-            }
-            _ => self
-                .notes
-                .push(format!("the header `{}` cannot be sent like this", printable(name.trim(), 40))),
-        }
+        header(line, &mut self.fields, &mut self.notes);
     }
 
     /// As it is signed under this authority and path.
@@ -114,12 +100,30 @@ impl Message {
     }
 }
 
+/// One header.
+pub(super) fn header(line: &str, fields: &mut HeaderMap, notes: &mut Vec<String>) {
+    let Some((name, value)) = line.split_once(':') else {
+        if !line.trim().is_empty() {
+            notes.push("a line of the head is no header: was it folded or cut off?".to_owned());
+        }
+        return;
+    };
+    let value = value.trim_matches([' ', '\t']);
+    match (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes())) {
+        (Ok(name), Ok(value)) => {
+            fields.append(name, value);
+        }
+        _ => notes.push(format!("the header `{}` cannot be sent like this", printable(name.trim(), 40))),
+    }
+}
+
 const NO_REQUEST: &str = "there is no request line in this: give the whole head of the request, from `POST /path HTTP/1.1` on, or what `curl -v` shows of it";
 
-/// Head and content. Of what `curl -v` shows, the lines of the request, which have no content.
-fn split(bytes: &[u8]) -> (Zeroizing<Vec<u8>>, Option<Vec<u8>>) {
-    let sent = |line: &[u8]| line.strip_prefix(b"> ").map(<[u8]>::to_vec);
-    let is_shown = bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"> "));
+/// Head and content. Of what `curl -v` shows, the lines of one side, which have no content.
+pub(super) fn split(bytes: &[u8], side: &[u8]) -> (Zeroizing<Vec<u8>>, Option<Vec<u8>>) {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let sent = |line: &[u8]| line.strip_prefix(side).map(<[u8]>::to_vec);
+    let is_shown = bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(side));
     if is_shown {
         let lines: Vec<Vec<u8>> = bytes.split(|byte| *byte == b'\n').filter_map(sent).collect();
         return (Zeroizing::new(lines.join(&b'\n')), None);

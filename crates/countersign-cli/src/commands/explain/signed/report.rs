@@ -88,20 +88,21 @@ fn is_confidential(name: &str) -> bool {
         && !name.starts_with('@')
 }
 
-fn shown(line: &Line) -> Vec<u8> {
+pub(super) fn shown(line: &Line) -> Vec<u8> {
     if is_confidential(&line.name) && !line.value.is_empty() {
-        return format!("\"{}\": ({} bytes, not shown)", line.name, line.value.len()).into_bytes();
+        let Line { name, parameters, value } = line;
+        return format!("\"{name}\"{parameters}: ({} bytes, not shown)", value.len()).into_bytes();
     }
     line.bytes()
 }
 
-fn veiled(veil: &Veil, text: &str) -> String {
+pub(super) fn veiled(veil: &Veil, text: &str) -> String {
     // Words of ours, with pieces of the request in them.
     veil.visible(text.as_bytes()).text
 }
 
 /// What is the same in both once, else one below the other. What is missing stands before the last line, which names all.
-fn bases(veil: &Veil, judgement: &Judgement) -> String {
+pub(super) fn bases(veil: &Veil, judgement: &Judgement) -> String {
     let (signed, expected) = (&judgement.signed, &judgement.expected);
     let (Some((last, signed)), Some((right, expected))) = (signed.split_last(), expected.split_last()) else {
         return String::new();
@@ -112,13 +113,13 @@ fn bases(veil: &Veil, judgement: &Judgement) -> String {
     };
     let mut text = String::new();
     for (at, one) in signed.iter().enumerate() {
-        let is_first = signed.iter().position(|known| known.name == one.name) == Some(at);
-        text.push_str(&match expected.iter().find(|other| is_first && other.name == one.name) {
+        let is_first = signed.iter().position(|known| known.is_of_the_same(one)) == Some(at);
+        text.push_str(&match expected.iter().find(|other| is_first && other.is_of_the_same(one)) {
             Some(other) => both(one, other),
             None => line("signed only", &shown(one), veil),
         });
     }
-    for other in expected.iter().filter(|other| signed.iter().all(|one| one.name != other.name)) {
+    for other in expected.iter().filter(|other| signed.iter().all(|one| !one.is_of_the_same(other))) {
         text.push_str(&line("missing", &shown(other), veil));
     }
     text + &both(last, right)
