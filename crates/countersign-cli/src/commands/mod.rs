@@ -10,6 +10,7 @@ pub(crate) mod init;
 pub(crate) mod keygen;
 pub(crate) mod master_key;
 pub(crate) mod peer;
+pub(crate) mod peer_file;
 pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
