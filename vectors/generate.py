@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the test vectors of the two guide profiles and of cs1, or check that they are what this program writes.
+"""Write the test vectors of the two guide profiles, of cs1 and of rotation in band, or check that they are what this program writes.
 
     python3 vectors/generate.py            write every vector.json below this folder
     python3 vectors/generate.py --check    change nothing; exit 1 if a file differs, is missing or is left over
@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 import cs1
+import rotation
 
 HERE = Path(__file__).resolve().parent
 
@@ -635,6 +636,7 @@ def vectors():
         for key in PRINTED_KEYS
     ]
     out.update(cs1.vectors(fixed_bytes, generated, base64_text))
+    out.update(rotation.vectors(fixed_bytes, generated, base64_text))
     return {Path(folder) / "vector.json": json.dumps(content, indent=2, ensure_ascii=True) + "\n"
             for folder, content in sorted(out.items())}
 

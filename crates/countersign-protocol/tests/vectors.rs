@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 #[test]
 fn every_folder_is_of_a_kind_that_is_tested() {
-    const KINDS: [&str; 17] = [
+    const KINDS: [&str; 19] = [
         "shared-secret/proof-",
         "shared-secret/challenge-",
         "api-key/proof-",
@@ -28,6 +28,8 @@ fn every_folder_is_of_a_kind_that_is_tested() {
         "cs1/response-",
         "cs1/direct-",
         "cs1/stream-",
+        "rotation/agreed-",
+        "rotation/request-form",
         "secret-form",
         "service-name-form",
         "signature-form",
