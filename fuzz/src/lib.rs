@@ -37,6 +37,7 @@ mod probe;
 mod proxies;
 mod replies;
 mod requests;
+mod rotation;
 mod store;
 mod streams;
 mod tokens;
@@ -72,7 +73,7 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 44] = [
+pub const TARGETS: [Target; 47] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
@@ -95,6 +96,7 @@ pub const TARGETS: [Target; 44] = [
     target("explain_signed", SLOW, explain::explain_signed),
     target("forwarded", QUICK, proxies::forwarded),
     target("gateway", SLOW, gateway::connection),
+    target("introduction", QUICK, exchange::introduction),
     target("issued_challenge", QUICK, challenges::issued),
     target("listen_url", QUICK, urls::listen_url),
     target("master_key", QUICK, master_key::master_key),
@@ -105,6 +107,8 @@ pub const TARGETS: [Target; 44] = [
     target("probe", SLOW, probe::date),
     target("problem", MIDDLE, replies::problem),
     target("request_headers", QUICK, headers::presented),
+    target("rotation_answers", QUICK, rotation::answers),
+    target("rotation_requests", QUICK, rotation::requests),
     target("secret", QUICK, identity::secret),
     target("server_proof", QUICK, replies::server_proof),
     target("service_name", QUICK, identity::service_name),
