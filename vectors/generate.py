@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the test vectors of the two guide profiles, of cs1 and of pairing, or check that they are what this program writes.
+"""Write the test vectors of the two guide profiles, of cs1, of pairing and of rotation in band, or check that they are what this program writes.
 
     python3 vectors/generate.py            write every vector.json below this folder
     python3 vectors/generate.py --check    change nothing; exit 1 if a file differs, is missing or is left over
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import cs1
 import pairing
+import rotation
 
 HERE = Path(__file__).resolve().parent
 
@@ -637,6 +638,7 @@ def vectors():
     ]
     out.update(cs1.vectors(fixed_bytes, generated, base64_text))
     out.update(pairing.vectors(fixed_bytes))
+    out.update(rotation.vectors(fixed_bytes, generated, base64_text))
     return {Path(folder) / "vector.json": json.dumps(content, indent=2, ensure_ascii=True) + "\n"
             for folder, content in sorted(out.items())}
 

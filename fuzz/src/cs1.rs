@@ -24,7 +24,7 @@ const KEY: [u8; 32] = [7; 32];
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
 /// 32 bytes in canonical base64url without padding: 43 characters, of which the last one has two bits to spare.
-fn is_bytes(text: &str) -> bool {
+pub(crate) fn is_bytes(text: &str) -> bool {
     text.len() == 43
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         && text.ends_with(|last| "AEIMQUYcgkosw048".contains(last))

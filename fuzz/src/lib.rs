@@ -38,6 +38,7 @@ mod probe;
 mod proxies;
 mod replies;
 mod requests;
+mod rotation;
 mod store;
 mod streams;
 mod tokens;
@@ -73,7 +74,7 @@ const MIDDLE: usize = 2_000;
 const SLOW: usize = 100;
 
 /// All targets, by name.
-pub const TARGETS: [Target; 46] = [
+pub const TARGETS: [Target; 49] = [
     target("api_key", QUICK, identity::api_key),
     target("audit_chain", MIDDLE, audit::chain),
     target("audit_lines", SLOW, audit::lines),
@@ -96,6 +97,7 @@ pub const TARGETS: [Target; 46] = [
     target("explain_signed", SLOW, explain::explain_signed),
     target("forwarded", QUICK, proxies::forwarded),
     target("gateway", SLOW, gateway::connection),
+    target("introduction", QUICK, exchange::introduction),
     target("issued_challenge", QUICK, challenges::issued),
     target("listen_url", QUICK, urls::listen_url),
     target("master_key", QUICK, master_key::master_key),
@@ -108,6 +110,8 @@ pub const TARGETS: [Target; 46] = [
     target("probe", SLOW, probe::date),
     target("problem", MIDDLE, replies::problem),
     target("request_headers", QUICK, headers::presented),
+    target("rotation_answers", QUICK, rotation::answers),
+    target("rotation_requests", QUICK, rotation::requests),
     target("secret", QUICK, identity::secret),
     target("server_proof", QUICK, replies::server_proof),
     target("service_name", QUICK, identity::service_name),

@@ -54,7 +54,7 @@ macro_rules! targets {
 }
 
 targets! {
-    api_key audit_chain audit_lines audit_recovery authenticate_body base_url certificate challenge challenge_answers config cs1_accept_signature cs1_bodies cs1_challenge cs1_nonce cs1_request cs1_response cs1_stream exchange explain explain_signed forwarded gateway issued_challenge listen_url master_key network origin pairing_code pairing_messages pem pin probe problem request_headers secret server_proof service_name signature store_cell store_file strip_headers token vault_document verdict_answers verify_body www_authenticate
+    api_key audit_chain audit_lines audit_recovery authenticate_body base_url certificate challenge challenge_answers config cs1_accept_signature cs1_bodies cs1_challenge cs1_nonce cs1_request cs1_response cs1_stream exchange explain explain_signed forwarded gateway introduction issued_challenge listen_url master_key network origin pairing_code pairing_messages pem pin probe problem request_headers rotation_answers rotation_requests secret server_proof service_name signature store_cell store_file strip_headers token vault_document verdict_answers verify_body www_authenticate
 }
 
 #[test]

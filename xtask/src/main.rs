@@ -14,7 +14,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 /// What the tests call beside cargo: command and Debian package.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 8] = [
+    ("age", "age"),
     ("bash", "bash"),
     ("curl", "curl"),
     ("openssl", "openssl"),

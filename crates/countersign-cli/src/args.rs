@@ -13,6 +13,7 @@ use countersign_gateway::ListenUrl;
 
 pub(crate) use crate::commands::audit::args::AuditCommand;
 use crate::commands::pair::args::PairCommand;
+use crate::commands::peer_file::args::{EXPORT, PeerExportArgs, PeerImportArgs};
 use crate::commands::rotate::ReadOut;
 use crate::duration::{Every, Span};
 use crate::secret_input::SecretSource;
@@ -117,6 +118,11 @@ pub(crate) enum PeerCommand {
     Remove(PeerName),
     /// Set how old a peer's credential may get before it is to be rotated [at first: 90d]
     Schedule(PeerScheduleArgs),
+    /// Add a peer with keys that are made here, and write what the other side needs to an encrypted file
+    #[command(after_help = EXPORT)]
+    Export(Box<PeerExportArgs>),
+    /// Add a peer from the file that its `peer export` wrote
+    Import(Box<PeerImportArgs>),
 }
 
 #[derive(Debug, ClapArgs)]

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 #[test]
 fn every_folder_is_of_a_kind_that_is_tested() {
-    const KINDS: [&str; 20] = [
+    const KINDS: [&str; 22] = [
         "shared-secret/proof-",
         "shared-secret/challenge-",
         "api-key/proof-",
@@ -31,6 +31,8 @@ fn every_folder_is_of_a_kind_that_is_tested() {
         "pairing/exchange-",
         "pairing/code-form",
         "pairing/share-form",
+        "rotation/agreed-",
+        "rotation/request-form",
         "secret-form",
         "service-name-form",
         "signature-form",

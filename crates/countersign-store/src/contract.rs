@@ -8,6 +8,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "a failed check is a failed test")]
 
+mod agreement;
 mod lifecycle;
 mod pairing;
 mod state;
@@ -41,6 +42,7 @@ pub fn check<S: PeerStore>(make: impl Fn() -> S) {
     what_is_not_there_is_said_to_be_missing(&make());
     the_version_moves_with_every_change_and_only_then(&make());
     of_racing_additions_exactly_one_wins(&make());
+    agreement::check(&make);
     lifecycle::check(make);
 }
 

@@ -43,6 +43,7 @@ pub mod vault;
 
 pub use agreement::{Agreement, Move, MoveError, Moved};
 pub use error::{DeclaredError, StoreError};
+pub use exchange::introduction::{Introduction, IntroductionError};
 pub use exchange::{ExchangeError, Exported};
 pub use lifecycle::{Ended, Ending, Next, Overlap, Rotation, Use, UseDirection, Which};
 pub use limiter::{Limiter, Quota, Standing};

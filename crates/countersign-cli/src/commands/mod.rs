@@ -11,6 +11,7 @@ pub(crate) mod keygen;
 pub(crate) mod master_key;
 pub(crate) mod pair;
 pub(crate) mod peer;
+pub(crate) mod peer_file;
 pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod rotate;

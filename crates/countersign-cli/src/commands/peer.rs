@@ -6,7 +6,7 @@ use countersign::store::{Credential, Cs1Options, Keys, Listing, Peer, StoreError
 use countersign::{NewPeer, Profile, Trust};
 use serde_json::{Value, json};
 
-use super::rotate;
+use super::{peer_file, rotate};
 use crate::args::{PeerAddArgs, PeerCommand, PeerScheduleArgs};
 use crate::change::{self, Change};
 use crate::duration::Span;
@@ -29,7 +29,7 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
             // From here on it is in effect, whatever else fails.
             let recorded =
                 change::record(home, &local, Change::of("peer-remove", "peer-removed", &peer.name));
-            let files = rotate::remove_all(home, &peer.name);
+            let files = rotate::remove_all(home, &peer.name) + &peer_file::remove(home, &peer.name);
             let told = show::done(&format!(
                 "removed {}; a running server refuses it within a second\n{files}",
                 peer.name
@@ -37,6 +37,8 @@ pub(crate) fn run(home: &Home, command: PeerCommand) -> Result<(), Failure> {
             Failure::both(told, recorded)
         }
         PeerCommand::Schedule(args) => schedule(home, &args),
+        PeerCommand::Export(args) => peer_file::export(home, &args),
+        PeerCommand::Import(args) => peer_file::import(home, &args),
     }
 }
 
@@ -59,7 +61,7 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     let Stores { peers: store, local } = home.stores()?;
     // Kept as the parser writes it: in ASCII, percent-encoded.
     let url = args.url.as_deref().map(BaseUrl::parse).transpose()?.map(|url| url.to_string());
-    let trust = trust(args)?;
+    let trust = trust(args.tls_ca.as_deref(), args.tls_pin.as_ref())?;
     if args.url.is_some() {
         tls_config(&trust).or_else(|error| match trust {
             // A machine without authorities can still add the peer and be called by it.
@@ -100,8 +102,9 @@ fn add(home: &Home, args: &PeerAddArgs) -> Result<(), Failure> {
     Failure::both(told, recorded)
 }
 
-fn trust(args: &PeerAddArgs) -> Result<Trust, Failure> {
-    match (&args.tls_ca, &args.tls_pin) {
+/// How the certificate at a peer's URL is judged.
+pub(crate) fn trust(authorities: Option<&Path>, pin: Option<&Trust>) -> Result<Trust, Failure> {
+    match (authorities, pin) {
         (Some(path), _) => {
             let pem = std::fs::read_to_string(path).context(|| path.display().to_string())?;
             let trust = Trust::Ca(pem);
@@ -200,7 +203,7 @@ fn show_one(peer: &Peer) -> Result<(), Failure> {
     show::out(&text)
 }
 
-fn trust_text(trust: &Trust) -> String {
+pub(crate) fn trust_text(trust: &Trust) -> String {
     match trust {
         Trust::System => "the system's certificate authorities".to_owned(),
         Trust::Ca(_) => "given certificates".to_owned(),

@@ -37,7 +37,8 @@ impl FromStr for ReadOut {
 }
 
 impl ReadOut {
-    fn is(&self, fingerprint: &Fingerprint) -> bool {
+    /// Whether it is this one.
+    pub(crate) fn is(&self, fingerprint: &Fingerprint) -> bool {
         fingerprint.as_str().parse().is_ok_and(|other: Self| other == *self)
     }
 }
