@@ -9,7 +9,7 @@ use std::fmt;
 use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::Binding;
 use countersign_protocol::identity::{ApiKey, ServiceName};
-use countersign_protocol::pairing::{MAX_CODES, OfferId, Password, Pin, REPEAT_WITHIN};
+use countersign_protocol::pairing::{CONFIRM_WITHIN, MAX_CODES, OfferId, Password, Pin, REPEAT_WITHIN};
 use countersign_protocol::secret::SharedSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -186,6 +186,16 @@ impl Offer {
         }
     }
 
+    /// Puts an end to it, unless the other side has confirmed: nothing can be claimed or confirmed any more. `false` if it has.
+    pub fn end(&mut self) -> bool {
+        if matches!(self.stage, Stage::Confirmed { .. } | Stage::Paired { .. }) {
+            return false;
+        }
+        self.codes = MAX_CODES;
+        self.stage = Stage::Failed { why: "withdrawn".to_owned() };
+        true
+    }
+
     /// Puts the next code in the place of a burned one (PA-9).
     ///
     /// # Errors
@@ -211,8 +221,8 @@ impl Offer {
         match &self.stage {
             Stage::Open { .. } | Stage::Failed { .. } => now >= self.expires,
             Stage::Claimed { until, .. } => now >= self.expires && *until < now,
-            // It is to be finished, however late.
-            Stage::Confirmed { .. } => false,
+            // Nobody repeats the confirmation any more, and its answer was never told.
+            Stage::Confirmed { .. } => self.expires.plus(CONFIRM_WITHIN + REPEAT_WITHIN) <= now,
             Stage::Paired { at, .. } => at.plus(REPEAT_WITHIN) < now,
         }
     }
