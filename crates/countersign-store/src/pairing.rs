@@ -390,3 +390,89 @@ impl Offer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_protocol::pairing::OFFER_LIFETIME;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_700_000_000);
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Claim,
+        Wrong,
+        Right,
+        Next,
+        Wait(u64),
+        End,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => Just(Step::Claim),
+            2 => Just(Step::Wrong),
+            1 => Just(Step::Right),
+            3 => Just(Step::Next),
+            2 => (0..400_u64).prop_map(Step::Wait),
+            1 => Just(Step::End),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    fn password(number: u64) -> Password {
+        Password::from_stored(number)
+    }
+
+    proptest! {
+        // PA-8, PA-9, PA-16, PA-20
+        #[test]
+        fn whatever_happens_each_code_is_tried_once_three_are_tried_in_all_and_none_too_late(steps in steps()) {
+            let choices =
+                Choices { name: None, binding: Binding::None, pins: Vec::new(), system_trust: false };
+            let expires = NOW.plus(OFFER_LIFETIME);
+            let mut offer = Offer::new(OfferId::from_stored(1), password(1), choices, expires);
+            let (mut now, mut given, mut tried, mut ended) = (NOW, 1, Vec::new(), false);
+            for step in steps {
+                match step {
+                    Step::Claim => {
+                        let Some(words) = offer.claimable(now).map(Password::number) else { continue };
+                        prop_assert!(now < expires && !ended);
+                        prop_assert!(!tried.contains(&words), "no code twice");
+                        tried.push(words);
+                        let state = Zeroizing::new(vec![1]);
+                        offer.stage = Stage::Claimed { state, until: now.plus(CONFIRM_WITHIN) };
+                        prop_assert!(offer.claimable(now).is_none());
+                    }
+                    Step::Wrong if matches!(offer.stage, Stage::Claimed { .. }) => {
+                        offer.stage = Stage::Failed { why: "wrong".to_owned() };
+                    }
+                    Step::Right if matches!(&offer.stage, Stage::Claimed { until, .. } if *until >= now) => {
+                        let name = "billing".parse().unwrap();
+                        offer.stage = Stage::Paired { message: [0; 32], answer: Vec::new(), name, at: now };
+                        prop_assert!(!offer.is_over(now) && !offer.is_burned(now) && !offer.clone().end());
+                    }
+                    Step::Next => {
+                        let burned = offer.is_burned(now);
+                        let next = offer.next_code(password(given + 1), now);
+                        prop_assert_eq!(next.is_ok(), burned && given < u64::from(MAX_CODES) && now < expires && !ended);
+                        given += u64::from(next.is_ok());
+                    }
+                    Step::Wait(seconds) => now = now.plus(seconds),
+                    Step::End => ended |= offer.end(),
+                    Step::Wrong | Step::Right => {}
+                }
+                prop_assert!(tried.len() <= usize::from(MAX_CODES));
+                prop_assert_eq!(Offer::from_bytes(offer.id, &offer.to_bytes()).unwrap().to_bytes(), offer.to_bytes());
+            }
+            prop_assert!(offer.is_over(now.plus(OFFER_LIFETIME + CONFIRM_WITHIN + REPEAT_WITHIN + 1)));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            prop_assert!(Offer::from_bytes(OfferId::from_stored(1), &bytes).is_none());
+        }
+    }
+}
