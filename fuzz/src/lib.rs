@@ -103,7 +103,7 @@ pub const TARGETS: [Target; 49] = [
     target("master_key", QUICK, master_key::master_key),
     target("network", QUICK, proxies::network),
     target("origin", MIDDLE, origin::origin),
-    target("pairing_code", QUICK, pairing::code),
+    target("pairing_code", MIDDLE, pairing::code),
     target("pairing_messages", QUICK, pairing::messages),
     target("pem", MIDDLE, certificates::pem),
     target("pin", QUICK, certificates::pin),

@@ -7,6 +7,7 @@ mod support;
 use support::Serving;
 use support::pairing::{Offering, accept, orders_and_billing, wrong};
 
+// PA-1, PA-22, PA-27
 #[test]
 fn six_words_give_both_sides_one_pair_and_requests_pass() {
     let (orders, serving, billing) = orders_and_billing();
@@ -36,6 +37,7 @@ fn six_words_give_both_sides_one_pair_and_requests_pass() {
     assert_eq!(billing.recorded("reason", "paired"), 1);
 }
 
+// PA-4
 #[test]
 fn both_sides_can_call_each_other_when_both_serve() {
     let (orders, serving, billing) = orders_and_billing();
@@ -52,6 +54,7 @@ fn both_sides_can_call_each_other_when_both_serve() {
     assert!(billing.run(&["call", &format!("{}/x", serving.url())]).ok().contains("\"accounts\""));
 }
 
+// PA-7, PA-9, PA-20
 #[test]
 fn a_wrong_word_burns_the_code_and_the_third_closes_the_offer() {
     let (orders, serving, billing) = orders_and_billing();

@@ -197,6 +197,7 @@ fn a_name_that_is_taken_on_either_side_fails_before_anything_is_stored() {
     assert_eq!(offering.event("paired")["peer"], "accounts");
 }
 
+// PA-2, PA-6
 #[test]
 fn what_is_wrong_with_words_or_arguments_is_said_before_anything_is_sent() {
     let billing = Home::of("billing");
@@ -245,6 +246,7 @@ fn an_offer_closes_by_itself_and_when_it_is_withdrawn() {
     assert_eq!(fingerprint(&orders, "billing"), fingerprint(&billing, "orders"));
 }
 
+// PA-3, PA-16
 #[test]
 fn at_another_url_of_the_same_machine_nothing_is_claimed() {
     let (orders, serving, billing) = orders_and_billing();
@@ -260,6 +262,68 @@ fn at_another_url_of_the_same_machine_nothing_is_claimed() {
     accept(&billing, &by_name, &words, &[]).ok();
     offering.event("paired");
     assert_eq!(billing.run(&["peer", "show", "orders", "--json"]).json()["url"], by_name);
+}
+
+/// A server on loopback that gives everybody this answer.
+fn answering(answer: String) -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+// PA-2, PA-13, PA-14
+#[test]
+fn whatever_else_answers_there_is_not_followed_not_believed_and_not_shown_as_it_is() {
+    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+    let serving = Serving::http(&orders);
+    let mut offering = Offering::start(&orders, &[]);
+    let words = offering.words();
+    let redirect = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {}{PATH}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        serving.url()
+    );
+    accept(&billing, &answering(redirect), &words, &[]).refused(1, &["answered 307"]);
+    let ok = |body: &str| {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    };
+    let zeros = "A".repeat(43);
+    for body in [
+        "",
+        "{}",
+        "[\"orders\",\"\"]",
+        "\u{1b}[31mhello",
+        &format!("{{\"service\":\"orders\",\"share\":\"{zeros}\"}}"),
+        &format!("{{\"service\":\"../orders\",\"share\":\"{zeros}\"}}"),
+        &"x".repeat(70_000),
+    ] {
+        let done = accept(&billing, &answering(ok(body)), &words, &[]);
+        assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{done:?}");
+    }
+    nobody(&billing);
+    // The code is as good as it was.
+    accept(&billing, serving.url(), &words, &[]).ok();
+    offering.event("paired");
+}
+
+// PA-22
+#[test]
+fn authorities_are_trusted_only_if_that_is_asked_for_and_what_they_do_not_know_is_said() {
+    let (orders, serving, billing) = orders_and_billing();
+    let mut offering = Offering::start(&orders, &[]);
+    let done = accept(&billing, serving.url(), &offering.words(), &["--system-trust"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("the pair is stored on both sides, but the first handshake"), "{done:?}");
+    offering.event("paired");
+    let shown = billing.run(&["peer", "show", "orders", "--json"]).json();
+    assert_eq!(shown["tls"], "the system's certificate authorities");
 }
 
 // PA-26

@@ -9,7 +9,7 @@ use std::fmt;
 use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::Binding;
 use countersign_protocol::identity::{ApiKey, ServiceName};
-use countersign_protocol::pairing::{MAX_CODES, OfferId, Password, Pin, REPEAT_WITHIN};
+use countersign_protocol::pairing::{CONFIRM_WITHIN, MAX_CODES, OfferId, Password, Pin, REPEAT_WITHIN};
 use countersign_protocol::secret::SharedSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -186,6 +186,16 @@ impl Offer {
         }
     }
 
+    /// Puts an end to it, unless the other side has confirmed: nothing can be claimed or confirmed any more. `false` if it has.
+    pub fn end(&mut self) -> bool {
+        if matches!(self.stage, Stage::Confirmed { .. } | Stage::Paired { .. }) {
+            return false;
+        }
+        self.codes = MAX_CODES;
+        self.stage = Stage::Failed { why: "withdrawn".to_owned() };
+        true
+    }
+
     /// Puts the next code in the place of a burned one (PA-9).
     ///
     /// # Errors
@@ -211,8 +221,8 @@ impl Offer {
         match &self.stage {
             Stage::Open { .. } | Stage::Failed { .. } => now >= self.expires,
             Stage::Claimed { until, .. } => now >= self.expires && *until < now,
-            // It is to be finished, however late.
-            Stage::Confirmed { .. } => false,
+            // Nobody repeats the confirmation any more, and its answer was never told.
+            Stage::Confirmed { .. } => self.expires.plus(CONFIRM_WITHIN + REPEAT_WITHIN) <= now,
             Stage::Paired { at, .. } => at.plus(REPEAT_WITHIN) < now,
         }
     }
@@ -378,5 +388,91 @@ impl Offer {
             codes: form.codes,
             stage,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_protocol::pairing::OFFER_LIFETIME;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_700_000_000);
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Claim,
+        Wrong,
+        Right,
+        Next,
+        Wait(u64),
+        End,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => Just(Step::Claim),
+            2 => Just(Step::Wrong),
+            1 => Just(Step::Right),
+            3 => Just(Step::Next),
+            2 => (0..400_u64).prop_map(Step::Wait),
+            1 => Just(Step::End),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    fn password(number: u64) -> Password {
+        Password::from_stored(number)
+    }
+
+    proptest! {
+        // PA-8, PA-9, PA-16, PA-20
+        #[test]
+        fn whatever_happens_each_code_is_tried_once_three_are_tried_in_all_and_none_too_late(steps in steps()) {
+            let choices =
+                Choices { name: None, binding: Binding::None, pins: Vec::new(), system_trust: false };
+            let expires = NOW.plus(OFFER_LIFETIME);
+            let mut offer = Offer::new(OfferId::from_stored(1), password(1), choices, expires);
+            let (mut now, mut given, mut tried, mut ended) = (NOW, 1, Vec::new(), false);
+            for step in steps {
+                match step {
+                    Step::Claim => {
+                        let Some(words) = offer.claimable(now).map(Password::number) else { continue };
+                        prop_assert!(now < expires && !ended);
+                        prop_assert!(!tried.contains(&words), "no code twice");
+                        tried.push(words);
+                        let state = Zeroizing::new(vec![1]);
+                        offer.stage = Stage::Claimed { state, until: now.plus(CONFIRM_WITHIN) };
+                        prop_assert!(offer.claimable(now).is_none());
+                    }
+                    Step::Wrong if matches!(offer.stage, Stage::Claimed { .. }) => {
+                        offer.stage = Stage::Failed { why: "wrong".to_owned() };
+                    }
+                    Step::Right if matches!(&offer.stage, Stage::Claimed { until, .. } if *until >= now) => {
+                        let name = "billing".parse().unwrap();
+                        offer.stage = Stage::Paired { message: [0; 32], answer: Vec::new(), name, at: now };
+                        prop_assert!(!offer.is_over(now) && !offer.is_burned(now) && !offer.clone().end());
+                    }
+                    Step::Next => {
+                        let burned = offer.is_burned(now);
+                        let next = offer.next_code(password(given + 1), now);
+                        prop_assert_eq!(next.is_ok(), burned && given < u64::from(MAX_CODES) && now < expires && !ended);
+                        given += u64::from(next.is_ok());
+                    }
+                    Step::Wait(seconds) => now = now.plus(seconds),
+                    Step::End => ended |= offer.end(),
+                    Step::Wrong | Step::Right => {}
+                }
+                prop_assert!(tried.len() <= usize::from(MAX_CODES));
+                prop_assert_eq!(Offer::from_bytes(offer.id, &offer.to_bytes()).unwrap().to_bytes(), offer.to_bytes());
+            }
+            prop_assert!(offer.is_over(now.plus(OFFER_LIFETIME + CONFIRM_WITHIN + REPEAT_WITHIN + 1)));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            prop_assert!(Offer::from_bytes(OfferId::from_stored(1), &bytes).is_none());
+        }
     }
 }

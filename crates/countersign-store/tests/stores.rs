@@ -6,13 +6,17 @@ use std::cell::Cell;
 use std::os::unix::fs::PermissionsExt as _;
 
 use countersign_protocol::UnixTime;
+use countersign_protocol::cs1::Binding;
+use countersign_protocol::pairing::{OfferId, Password};
 use countersign_store::contract::{self, cs1_peer, secret, shared_secret_peer};
 use countersign_store::master::MasterKey;
+use countersign_store::pairing::{Choices, Offer};
 use countersign_store::sqlite::SqliteStore;
 use countersign_store::{
-    Cs1Options, Ending, Listing, MemoryStore, NewKeys, NewPeer, Next, Overlap, PeerStore, State,
-    StateStore as _, StoreError, Which,
+    Cs1Options, Ending, Listing, MemoryStore, NewKeys, NewPeer, Next, Overlap, PairingStore as _, PeerStore,
+    State, StateStore as _, StoreError, Which,
 };
+use zeroize::Zeroizing;
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
@@ -246,10 +250,47 @@ fn what_a_server_keeps_and_somebody_changed_counts_as_nothing() {
     }
 }
 
-/// Ticket keys in a backup would open the sessions of the past (CS-20), and a log of another time lets replays pass.
+/// Whoever changes an offer in the file ends it; nothing in it can be read there.
 #[test]
-fn a_copy_holds_neither_ticket_keys_nor_the_log() {
+fn an_offer_that_was_changed_in_the_file_is_none() {
+    let (directory, _, _, store) = keeping();
+    let choices = Choices { name: None, binding: Binding::None, pins: Vec::new(), system_trust: false };
+    let password = Password::generate(&Zeroizing::new([7; 6]));
+    let spelled = password.spelled();
+    let offer = Offer::new(OfferId::generate(&[1, 2, 3]), password, choices, NOW.plus(600));
+    let raw = rusqlite::Connection::open(directory.path().join("store.sqlite")).unwrap();
+    for change in [
+        "UPDATE aside SET kept = kept + 600 WHERE name LIKE 'pairing-offer/%'",
+        "UPDATE aside SET sealed = zeroblob(100) WHERE name LIKE 'pairing-offer/%'",
+        "UPDATE aside SET name = 'pairing-offer/1' WHERE name LIKE 'pairing-offer/%'",
+    ] {
+        assert!(store.open(&offer, NOW).unwrap());
+        assert!(store.offer(offer.id).unwrap().is_some());
+        assert_eq!(raw.execute(change, []).unwrap(), 1);
+        assert!(store.offer(offer.id).unwrap().is_none(), "{change}");
+        assert!(store.offer(OfferId::from_stored(1)).unwrap().is_none(), "{change}");
+        assert!(!store.replace(&offer).unwrap(), "{change}");
+        let spare = Offer { id: OfferId::from_stored(2), ..offer.clone() };
+        assert!(store.open(&spare, NOW).unwrap(), "what cannot be read is removed");
+        store.withdraw(spare.id).unwrap();
+    }
+    for file in std::fs::read_dir(directory.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for word in spelled.split('-').filter(|word| word.len() > 4) {
+            assert!(!bytes.windows(word.len()).any(|window| window == word.as_bytes()), "{word}");
+        }
+    }
+}
+
+/// Ticket keys in a backup would open the sessions of the past (CS-20), a log of another time lets replays pass, and a code
+/// that is burned would be open again.
+#[test]
+fn a_copy_holds_neither_ticket_keys_nor_the_log_nor_offers() {
     let (directory, _, master, store) = keeping();
+    let choices = Choices { name: None, binding: Binding::None, pins: Vec::new(), system_trust: false };
+    let password = Password::generate(&Zeroizing::new([7; 6]));
+    let offer = Offer::new(OfferId::generate(&[1, 2, 3]), password, choices, NOW.plus(600));
+    assert!(store.open(&offer, NOW).unwrap());
     store.add(cs1_peer("billing", 1), NOW).unwrap();
     let bytes = store.copy(&directory.path().join("copy.sqlite")).unwrap();
     let restored = directory.path().join("restored.sqlite");
@@ -263,7 +304,7 @@ fn a_copy_holds_neither_ticket_keys_nor_the_log() {
         let raw = rusqlite::Connection::open(directory.path().join("store.sqlite")).unwrap();
         raw.query_row("SELECT sealed FROM aside WHERE name = ?1", [state], |row| row.get(0)).unwrap()
     };
-    for state in ["ticket-keys", "replay-log"] {
+    for state in ["ticket-keys", "replay-log", &format!("pairing-offer/{}", offer.id.number())] {
         let sealed = sealed(state);
         assert!(!bytes.windows(16).any(|window| window == &sealed[sealed.len() - 16..]), "{state}");
     }
@@ -272,6 +313,7 @@ fn a_copy_holds_neither_ticket_keys_nor_the_log() {
         assert!(copy.kept(state).unwrap().is_none());
         assert!(store.kept(state).unwrap().is_some(), "here it stays");
     }
+    assert!(copy.offer(offer.id).unwrap().is_none() && store.offer(offer.id).unwrap().is_some());
     assert_eq!(copy.list().unwrap().len(), 1);
 }
 

@@ -211,6 +211,7 @@ mod tests {
     use super::*;
     use crate::mac::encode_hex;
 
+    // PA-5
     #[test]
     fn the_list_is_the_one_of_bip_39_and_four_letters_tell_its_words_apart() {
         let hash: [u8; 32] = Sha256::digest(LIST).into();

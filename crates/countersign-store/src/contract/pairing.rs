@@ -1,7 +1,10 @@
 //! What every [`PairingStore`] has to do.
 
+use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::Binding;
-use countersign_protocol::pairing::{MAX_CODES, OFFER_LIFETIME, OfferId, Password, REPEAT_WITHIN};
+use countersign_protocol::pairing::{
+    CONFIRM_WITHIN, MAX_CODES, OFFER_LIFETIME, OfferId, Password, REPEAT_WITHIN,
+};
 use zeroize::Zeroizing;
 
 use super::{NOW, key, secret};
@@ -82,16 +85,21 @@ fn an_id_is_in_use_until_its_offer_is_over(store: &impl PairingStore) {
     assert_eq!(known(store, 1).codes, 1);
     assert!(store.open(&Offer { codes: 2, ..offer(1) }, NOW.plus(OFFER_LIFETIME)).unwrap());
     assert_eq!(known(store, 1).codes, 2);
-    // One that has succeeded answers for a while, and one that is half done is never forgotten.
+    // One that has succeeded answers for a while, and so does one that is half done.
     let at = NOW.plus(5);
     let paired = Stage::Paired { message: [8; 32], answer: Vec::new(), name: agreed().name, at };
     let confirmed = Stage::Confirmed { message: [8; 32], answer: Vec::new(), peer: Box::new(agreed()) };
-    for (stage, over) in [(paired, true), (confirmed, false)] {
-        let half = Offer { stage, ..known(store, 1) };
+    let late = offer(1).expires.plus(CONFIRM_WITHIN + REPEAT_WITHIN);
+    for (stage, last) in [(paired, at.plus(REPEAT_WITHIN)), (confirmed, UnixTime(late.0 - 1))] {
+        let mut half = Offer { stage, ..known(store, 1) };
+        assert!(!half.end(), "the other side has confirmed");
         assert!(store.replace(&half).unwrap());
-        assert!(!store.open(&offer(1), at.plus(REPEAT_WITHIN)).unwrap());
-        assert_eq!(store.open(&offer(1), at.plus(REPEAT_WITHIN + OFFER_LIFETIME)).unwrap(), over);
+        assert!(!store.open(&offer(1), last).unwrap());
+        assert!(store.open(&offer(1), last.plus(1)).unwrap());
     }
+    let mut open = known(store, 1);
+    assert!(open.end() && open.claimable(NOW).is_none());
+    assert_eq!(open.next_code(password(9), NOW), Err(NoCode::Exhausted));
 }
 
 fn no_more_than_so_many_are_open_at_one_time(store: &impl PairingStore) {

@@ -67,8 +67,10 @@ pub(super) async fn pairing(
     let result = match message {
         Ok(Message::Start(message)) => {
             let answer = start(&authenticator, &mut attempt, message).await;
+            // All that may take time belongs before it.
+            let written = attempt.written().await;
             tokio::time::sleep_until(since + FLOOR).await;
-            answer
+            answer.and_then(|answer| written.map(|()| answer))
         }
         Ok(Message::Confirm(message)) => confirm(&authenticator, &mut attempt, message).await,
         Err(refusal) => Err(refusal),
@@ -191,7 +193,9 @@ fn conclude(authenticator: &Authenticator, message: &Confirm) -> Result<Conclude
             }
         }
         // The answer was lost, or we were killed before it was given.
-        Stage::Confirmed { message, .. } if *message == digest => finish(authenticator, store, &offer, now),
+        Stage::Confirmed { message, .. } if *message == digest && !offer.is_over(now) => {
+            finish(authenticator, store, &offer, now)
+        }
         Stage::Paired { message, answer, name, at }
             if *message == digest && now <= at.plus(REPEAT_WITHIN) =>
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::audit::{AuditSink as _, Direction, Outcome, Record};
-use countersign::client::pairing::{AcceptError, Ours, accept};
+use countersign::client::pairing::{Ours, accept};
 use countersign::client::{BaseUrl, Client};
 use countersign::protocol::pairing::words::{MAX_TEXT, typed_words};
 use countersign::protocol::pairing::{Code, CodeError, REPEAT_WITHIN};
@@ -34,9 +34,20 @@ pub(super) fn run(home: &Home, args: &AcceptArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         let is_taken = |name: &_| !matches!(stores.peers.get(name), Err(StoreError::NoSuchPeer(_)));
         let accepted = accept(&code, &base, ours, is_taken).await;
-        let written = attempt(home, &stores, accepted.as_ref());
-        let new = accepted?;
-        let peer = add(&stores, new)?;
+        let new = match accepted {
+            Ok(new) => new,
+            Err(error) => {
+                let written = attempt(home, &stores, None, error.code());
+                return Failure::both(Err(error.into()), written);
+            }
+        };
+        let peer = match add(&stores, new) {
+            Ok(peer) => peer,
+            Err(failure) => {
+                return Failure::both(Err(failure), attempt(home, &stores, None, "pairing-unstored"));
+            }
+        };
+        let written = attempt(home, &stores, Some(&peer), "paired");
         let recorded = written.and(record(home, &stores, "pair-accept", &peer));
         let proved = prove(home, &stores, &peer, args.timeout).await;
         Failure::both(tell(args, &peer, proved), recorded)
@@ -103,13 +114,10 @@ fn add(stores: &Stores, new: NewPeer) -> Result<Peer, Failure> {
 }
 
 /// Writes down what the attempt came to.
-fn attempt(home: &Home, stores: &Stores, accepted: Result<&NewPeer, &AcceptError>) -> Result<(), Failure> {
-    let (outcome, reason) = match accepted {
-        Ok(_) => (Outcome::Accepted, "paired"),
-        Err(error) => (Outcome::Refused, error.code()),
-    };
+fn attempt(home: &Home, stores: &Stores, peer: Option<&Peer>, reason: &'static str) -> Result<(), Failure> {
+    let outcome = if peer.is_some() { Outcome::Accepted } else { Outcome::Refused };
     let record = Record {
-        service: accepted.ok().map(|peer| peer.name.to_string()),
+        service: peer.map(|peer| peer.name.to_string()),
         profile: Some(Profile::Cs1),
         ..Record::new(Direction::Outbound, "pair-accept", outcome, reason)
     };

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use countersign::protocol::pairing::{Code, MAX_CODES, OFFER_LIFETIME, OfferId, PairingRefusal, Password};
+use countersign::protocol::pairing::{
+    CONFIRM_WITHIN, Code, MAX_CODES, OFFER_LIFETIME, OfferId, PairingRefusal, Password,
+};
 use countersign::store::pairing::{Choices, NoCode, Offer, PairingStore, Stage};
 use countersign::store::{Peer, random};
 use serde_json::json;
@@ -90,6 +92,10 @@ async fn wait(
         _ = interrupt.recv() => false,
         proved = proved(stores, &peer) => proved,
     };
+    if proved {
+        // Nobody asks for the answer again.
+        stores.local.withdraw(id)?;
+    }
     let told = told.and(shown.proved(&peer, proved));
     Failure::both(told, recorded)
 }
@@ -132,6 +138,10 @@ async fn follow(stores: &Stores, id: OfferId, end: Instant, shown: &Shown) -> Re
                 }
                 continue;
             }
+            // Whatever the wall clock says.
+            _ if Instant::now() >= end + Duration::from_secs(2 * CONFIRM_WITHIN) => {
+                return Err(Failure::new(EXPIRED));
+            }
             _ => {}
         }
         tokio::time::sleep(EVERY).await;
@@ -143,32 +153,37 @@ const EXPIRED: &str =
 
 /// Withdraws the offer, whatever state it is in; adds what is not known for sure.
 fn close(stores: &Stores, id: OfferId, shown: &Shown, failure: Failure) -> Failure {
-    let half_done = stores
-        .local
-        .offer(id)
-        .ok()
-        .flatten()
-        .is_some_and(|offer| matches!(offer.stage, Stage::Confirmed { .. } | Stage::Paired { .. }));
-    let failure = match stores.local.withdraw(id) {
-        Ok(()) => failure,
-        Err(error) => Failure::new(format!(
-            "{}; it could not be withdrawn ({error}) and closes by itself within ten minutes",
+    let failure = match withdraw(stores, id) {
+        Ok(true) => failure,
+        Ok(false) => Failure::new(format!(
+            "{}. But the other side had confirmed already: see `countersign peer list`, and remove the peer if it should not be there",
             failure.message()
         )),
-    };
-    let failure = if half_done {
-        Failure::new(format!(
-            "{}. The other side had confirmed already: see `countersign peer list`, and remove the peer if it should not be there",
-            failure.message()
-        ))
-    } else {
-        failure
+        Err(error) => Failure::new(format!(
+            "{}; it could not be withdrawn ({}) and closes by itself within ten minutes",
+            failure.message(),
+            error.message()
+        )),
     };
     if shown.json {
         // What cannot be written is told by the exit code.
         let _ = line(&json!({"event": "closed", "reason": failure.message()}));
     }
     failure
+}
+
+/// `false` if the other side was faster and has confirmed.
+fn withdraw(stores: &Stores, id: OfferId) -> Result<bool, Failure> {
+    while let Some(mut offer) = stores.local.offer(id)? {
+        if !offer.end() {
+            return Ok(false);
+        }
+        // Ended first, so that no exchange that goes on in this moment comes to anything.
+        if stores.local.replace(&offer)? {
+            stores.local.withdraw(id)?;
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the peer has shown in time that it holds the pair.
