@@ -283,8 +283,7 @@ fn a_run_that_was_killed_leaves_a_file_that_opens_nothing_and_is_not_overwritten
 #[test]
 fn a_full_disk_leaves_a_peer_with_its_file_or_neither() {
     let orders = Home::of("orders");
-    let mut failed = 0;
-    for blocks in [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048] {
+    for (failed, blocks) in [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048].into_iter().enumerate() {
         let program = orders.command(&["peer", "export", "billing", "--recipient", RECIPIENT]);
         let mut limited = Command::new("bash");
         limited.args(["-c", "trap '' XFSZ; ulimit -f $0 && exec \"$@\"", &blocks.to_string()]);
@@ -297,7 +296,6 @@ fn a_full_disk_leaves_a_peer_with_its_file_or_neither() {
             return;
         }
         assert_eq!(done.code, 1, "{blocks}: {done:?}");
-        failed += 1;
     }
     unreachable!("it never had enough");
 }

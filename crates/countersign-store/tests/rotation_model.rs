@@ -7,7 +7,14 @@
 //! A kill needs no move of its own: what is kept is all that there is, and a message that was not sent is one that was lost.
 //! The shortcuts that are known to lock out are tried as well, and each is found out.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken fixture ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_range_loop,
+    reason = "a broken fixture ends the test"
+)]
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

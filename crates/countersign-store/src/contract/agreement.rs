@@ -248,9 +248,9 @@ fn a_move_that_fails_changes_nothing<S: PeerStore>(two: &Two<S>) {
     refused(other, &ask(&Propose { rid: 0, ..r1.clone() }, signer), MoveError::Over { last: 0 });
     // What the beginner does not take.
     let r2 = other.answer(&r1).unwrap();
-    refused(one, &receive(&Answer { proof: wrong, ..r2.clone() }), MoveError::Proof);
-    refused(one, &receive(&Answer { rid: r2.rid + 1, ..r2.clone() }), MoveError::Unknown);
-    refused(one, &receive(&Answer { share: [0; 32], ..r2.clone() }), MoveError::ZeroShare);
+    refused(one, &receive(&Answer { proof: wrong, ..r2 }), MoveError::Proof);
+    refused(one, &receive(&Answer { rid: r2.rid + 1, ..r2 }), MoveError::Unknown);
+    refused(one, &receive(&Answer { share: [0; 32], ..r2 }), MoveError::ZeroShare);
     refused(other, &receive(&r2), MoveError::Unknown);
     let r3 = one.receive(&r2).unwrap();
     refused(one, &receive(&r2), MoveError::Unknown);
@@ -330,7 +330,7 @@ fn who_gives_up_says_so_and_numbers_are_not_used_again<S: PeerStore>(two: &Two<S
     assert_eq!(other.confirm(&r3).unwrap().to_json(), aborted.to_json());
     let last = r1.rid;
     assert_eq!(why(other.answer(&r1)), MoveError::Over { last }, "not even the same again");
-    assert_eq!(why(other.confirm(&Confirm { old: r3.new, ..r3.clone() })), MoveError::Proof);
+    assert_eq!(why(other.confirm(&Confirm { old: r3.new, ..r3 })), MoveError::Proof);
     assert!(matches!(one.agree(&Move::Conclude(aborted)).unwrap(), Moved::Aborted));
     assert_eq!((one.numbers(), one.sent()), (vec![1], 1));
     // The next one is another one.

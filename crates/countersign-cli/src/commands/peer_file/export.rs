@@ -1,7 +1,7 @@
 //! All keys of a new pair, made here; the other side's half goes into a file.
 
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use countersign::client::BaseUrl;
 use countersign::protocol::cs1::Binding;
@@ -65,10 +65,10 @@ pub(crate) fn export(home: &Home, args: &PeerExportArgs) -> Result<(), Failure> 
     let made = Made { home, stores: &stores, args, readers: &readers, introduction: &introduction };
     match args.out.as_deref() {
         Some(path) if path == Path::new("-") => made.printed(new, &sealed),
-        Some(path) => made.filed(new, &sealed, path.to_owned()),
+        Some(path) => made.filed(new, &sealed, path),
         None => {
             home.make_exchange_directory()?;
-            made.filed(new, &sealed, place(home, name))
+            made.filed(new, &sealed, &place(home, name))
         }
     }
 }
@@ -141,9 +141,9 @@ struct Made<'a> {
 
 impl Made<'_> {
     /// Into a file, which is there before the keys are in use: a crash leaves nothing, or a file that opens nothing.
-    fn filed(&self, new: NewPeer, sealed: &[u8], path: PathBuf) -> Result<(), Failure> {
+    fn filed(&self, new: NewPeer, sealed: &[u8], path: &Path) -> Result<(), Failure> {
         let name = new.name.clone();
-        match write_new(&path, 0o600, sealed) {
+        match write_new(path, 0o600, sealed) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(Failure::new(format!(
@@ -161,7 +161,7 @@ impl Made<'_> {
             Err(error) => match self.stores.peers.get(&name) {
                 Ok(peer) if peer.newest_fingerprint() == Some(&self.introduction.keys.fingerprint()) => peer,
                 Ok(_) | Err(StoreError::NoSuchPeer(_)) => {
-                    let _ = std::fs::remove_file(&path);
+                    let _ = std::fs::remove_file(path);
                     return Err(error.into());
                 }
                 Err(_) => {
@@ -173,7 +173,7 @@ impl Made<'_> {
             },
         };
         let recorded = self.record(&peer);
-        let told = self.tell(&peer, Some(&path));
+        let told = self.tell(&peer, Some(path));
         Failure::both(told, recorded)
     }
 

@@ -182,12 +182,10 @@ fn tell(
         }));
     }
     let mut text = format!("added {name} (profile {})\nfingerprint {fingerprint}\n", peer.profile);
-    match &peer.url {
-        Some(url) => text.push_str(&format!("url {url}, tls {}\n", peer::trust_text(&peer.trust))),
-        None => {
-            text.push_str(&format!("No URL is in it: {name} can call this service, and is not called.\n"))
-        }
-    }
+    text.push_str(&match &peer.url {
+        Some(url) => format!("url {url}, tls {}\n", peer::trust_text(&peer.trust)),
+        None => format!("No URL is in it: {name} can call this service, and is not called.\n"),
+    });
     if read.taker != *service {
         text.push_str(&format!(
             "{} calls this service `{}`, which calls itself `{service}`.\n",
