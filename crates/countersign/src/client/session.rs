@@ -200,6 +200,14 @@ impl Client {
         self.0.wire(&known).post_unsigned(path, body).await
     }
 
+    /// Whether the peer is at this host: a name, or an address as URLs write it. For whoever calls others as well, and has to
+    /// decide what is for this client.
+    #[must_use]
+    pub fn is_at(&self, host: &str) -> bool {
+        let bare = |host: &str| host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+        bare(&self.0.latest().base.host()) == bare(host)
+    }
+
     /// The session to use: the current one unless it is `stale` or made with what is not known any more, else a new
     /// one. Of concurrent callers one makes the handshake and the others wait for it.
     pub(super) async fn session(
