@@ -13,8 +13,10 @@ const LIST: &str = include_str!("../../crates/countersign-protocol/src/pairing/e
 /// The one word of the list that somebody means who types this, looked for from the first to the last.
 fn meant(typed: &str) -> Option<&'static str> {
     let typed = typed.to_ascii_lowercase();
-    let whole = LIST.lines().find(|word| *word == typed);
-    whole.or_else(|| LIST.lines().find(|word| typed.len() >= 4 && word.starts_with(&typed)))
+    let words = || LIST.lines().filter(|word| word.as_bytes().first() == typed.as_bytes().first());
+    words()
+        .find(|word| *word == typed)
+        .or_else(|| words().find(|word| typed.len() >= 4 && word.starts_with(&typed)))
 }
 
 /// Taken exactly when there are six words that are in the list; what is read out again is the same.

@@ -17,7 +17,8 @@ pub(crate) fn run(home: &Home, args: &InitArgs) -> Result<(), Failure> {
     let pin = make(home, &args.service, &args.hosts)?;
     show::out(&show::printable_lines(&format!(
         "service    {}\nhome       {}\nmaster key {}\nTLS pin    {pin}\n\n\
-         Next: `countersign peer add` on both sides (docs/key-exchange.md), then `countersign serve`.\n\
+         Next: `countersign serve`, then `countersign pair offer` (docs/pairing.md); or, where there is no path between\n\
+         the two, `countersign peer add` on both sides (docs/key-exchange.md).\n\
          Peers that call this service trust its TLS key with --tls-pin {pin}\n\
          or its certificate {} with --tls-ca.\n",
         args.service,

@@ -123,7 +123,9 @@ fn list(home: &Home, as_json: bool) -> Result<(), Failure> {
         return complain(&damaged);
     }
     if peers.is_empty() && damaged.is_empty() {
-        return show::out("no peers yet: `countersign peer add` (docs/key-exchange.md)\n");
+        return show::out(
+            "no peers yet: `countersign pair` (docs/pairing.md) or `countersign peer add` (docs/key-exchange.md)\n",
+        );
     }
     let now = show::now();
     let rows: Vec<_> = peers

@@ -92,11 +92,9 @@ async fn wait(
         _ = interrupt.recv() => false,
         proved = proved(stores, &peer) => proved,
     };
-    if proved {
-        // Nobody asks for the answer again.
-        stores.local.withdraw(id)?;
-    }
     let told = told.and(shown.proved(&peer, proved));
+    // Once the peer has it, nobody asks for the answer again.
+    let told = if proved { told.and(stores.local.withdraw(id).map_err(Failure::from)) } else { told };
     Failure::both(told, recorded)
 }
 
