@@ -136,7 +136,7 @@ impl AnswerClaim {
         }
         match (is_direct, self.keyid.is_some(), self.keyid == request.keyid) {
             (true, _, false) => {
-                self.fault("`keyid` is not that of the request, as it has to be without a handshake")
+                self.fault("`keyid` is not that of the request, as it has to be without a handshake");
             }
             (false, true, _) => self.fault("there is a `keyid`: the answer in a session has none"),
             _ => {}
