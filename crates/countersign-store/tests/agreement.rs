@@ -147,7 +147,7 @@ fn neither_a_private_key_nor_a_new_secret_is_readable_in_the_file() {
 fn what_was_agreed_and_somebody_changed_makes_that_peer_unusable_and_no_other() {
     for change in [
         "UPDATE agreement SET sealed = (SELECT sealed FROM agreement WHERE peer = 'third') WHERE peer = 'billing'",
-        "UPDATE agreement SET sealed = substr(sealed, 1, length(sealed) - 1) || x'00' WHERE peer = 'billing'",
+        "UPDATE agreement SET sealed = zeroblob(length(sealed)) WHERE peer = 'billing'",
         "UPDATE agreement SET sealed = substr(sealed, 2) WHERE peer = 'billing'",
         "UPDATE agreement SET sealed = x'' WHERE peer = 'billing'",
     ] {
