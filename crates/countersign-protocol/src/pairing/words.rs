@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// `bitcoin/bips`, BIP-39, `english.txt`; MIT. SHA-256 `2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda`.
+/// `bitcoin/bips`, BIP-39, `english.txt`; MIT (`english.LICENSE`). SHA-256 `2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda`.
 const LIST: &str = include_str!("english.txt");
 static WORDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| LIST.lines().collect());
 
