@@ -66,7 +66,14 @@ impl Side {
     fn answer(&self, propose: &Propose) -> Answer {
         let signer = self.peer().credentials[0].uid;
         let private = Zeroizing::new(PRIVATE);
-        let wanted = Move::Answer { propose: propose.clone(), signer, nonce: [2; 32], private, grace: GRACE };
+        let wanted = Move::Answer {
+            propose: propose.clone(),
+            signer,
+            nonce: [2; 32],
+            private,
+            grace: GRACE,
+            supersede_after: 0,
+        };
         match self.agree(&wanted) {
             Moved::Answer(answer) => answer,
             other => panic!("{other:?}"),

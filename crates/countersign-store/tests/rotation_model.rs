@@ -282,6 +282,7 @@ impl World {
                     nonce: bytes(&label),
                     private: Zeroizing::new(bytes(&format!("{label} key"))),
                     grace: GRACE,
+                    supersede_after: 0,
                 };
                 match self.agree(side, &answer, NOW) {
                     Ok(Moved::Answer(answer)) => self.send(other, Content::R2(answer)),

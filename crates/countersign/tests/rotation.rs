@@ -294,6 +294,29 @@ async fn ro_7_a_confirmation_that_is_wrong_in_anything_gets_the_same_401_and_cha
 }
 
 #[tokio::test]
+async fn ro_12_a_peer_that_begins_again_and_again_does_not_fill_the_store() {
+    let (billing, orders) = pair(false).await;
+    let client = billing.client(&orders);
+    let send = async || {
+        let Moved::Send(Message::Propose(one)) =
+            billing.store.agree(&orders.name, &propose(), now()).unwrap()
+        else {
+            panic!("a proposal");
+        };
+        let request = Request::post(ROTATION).body(Bytes::from(one.to_json())).unwrap();
+        let status = client.send(request).await.unwrap().status();
+        billing.store.agree(&orders.name, &Move::Withdraw { rid: one.rid, last: None }, now()).unwrap();
+        status
+    };
+    assert_eq!(send().await, StatusCode::OK);
+    for _ in 0..5 {
+        assert_eq!(send().await, StatusCode::CONFLICT);
+    }
+    assert_eq!((orders.peer(&billing).credentials.len(), orders.peer(&billing).ended.len()), (2, 0));
+    work(&client).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_revocation_in_the_middle_ends_all_of_it() {
     let (billing, orders) = pair(false).await;
     orders.network.lose_answers.store(1, Ordering::Relaxed);

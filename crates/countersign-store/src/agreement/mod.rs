@@ -35,6 +35,10 @@ pub const DEFAULT_GRACE: u64 = 15 * 60;
 /// After how many seconds a responder gives up a rotation that nobody confirms (RO-12).
 pub const GIVE_UP_AFTER: u64 = 10 * 60;
 
+/// For how many seconds an answered proposal stands before another one of the same peer takes its place: each leaves a credential that was
+/// abandoned behind it, and a peer is not to fill our store with them.
+pub const SUPERSEDE_AFTER: u64 = 60;
+
 /// What is agreed, or about to be, with one peer. Holds a private key while a proposal of ours is open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +157,8 @@ pub enum Move {
         private: Zeroizing<[u8; 32]>,
         /// The grace period, in seconds.
         grace: u64,
+        /// For how many seconds an answer of ours stands before another proposal takes its place ([`SUPERSEDE_AFTER`]).
+        supersede_after: u64,
     },
     /// The peer's confirmation. Gives the ruling.
     Confirm(Confirm),
@@ -239,8 +245,9 @@ impl Peer {
             Move::Withdraw { rid, last } => nothing_new(self.withdraw(*rid, *last)),
             Move::Receive { answer, grace } => self.receive(answer, *grace, now, lookup)?,
             Move::Conclude(ruling) => nothing_new(self.conclude(ruling, now, lookup)?),
-            Move::Answer { propose, signer, nonce, private, grace } => {
-                self.answer(propose, signer, (*nonce, private), *grace, now, lookup)?
+            Move::Answer { propose, signer, nonce, private, grace, supersede_after } => {
+                let times = (*grace, *supersede_after);
+                self.answer(propose, signer, (*nonce, private), times, now, lookup)?
             }
             Move::Confirm(confirm) => nothing_new(self.confirm(confirm)?),
             Move::GiveUp { after } => nothing_new(self.give_up(*after, now, lookup)?),

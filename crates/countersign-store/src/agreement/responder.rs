@@ -25,7 +25,7 @@ impl Peer {
         propose: &Propose,
         signer: &[u8; 16],
         (nonce, private): ([u8; 32], &Zeroizing<[u8; 32]>),
-        grace: u64,
+        (grace, supersede_after): (u64, u64),
         now: UnixTime,
         lookup: &LookupKey,
     ) -> Result<Change, StoreError> {
@@ -61,7 +61,7 @@ impl Peer {
             None => {}
         }
         // Whoever begins another one has forgotten this one (RO-12).
-        self.abandon_pending(now, lookup)?;
+        self.give_up(supersede_after, now, lookup)?;
         match self.credentials.as_slice() {
             [one] if one.uid == *signer => {}
             [_] => return Err(MoveError::NotTheSigner.into()),

@@ -73,7 +73,8 @@ impl Peer {
     /// Whether a confirmation (R3) would be ruled on. Nothing changes: so that strangers cannot make a store write.
     #[must_use]
     pub fn would_rule(&self, confirm: &Confirm) -> bool {
-        self.clone().confirm(confirm).is_ok()
+        self.agreement.theirs.as_ref().is_some_and(|open| open.rid == confirm.rid)
+            && self.clone().confirm(confirm).is_ok()
     }
 
     /// Whether there is anything that the peer could confirm.

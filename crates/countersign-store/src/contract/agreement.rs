@@ -102,7 +102,14 @@ impl<S: PeerStore> Side<S> {
     fn answer_of(&self, propose: &Propose, seed: u8) -> Move {
         let signer = self.peer().credentials.first().map(|one| one.uid).expect("one lives");
         let private = Zeroizing::new([seed; 32]);
-        Move::Answer { propose: propose.clone(), signer, nonce: [seed; 32], private, grace: GRACE }
+        Move::Answer {
+            propose: propose.clone(),
+            signer,
+            nonce: [seed; 32],
+            private,
+            grace: GRACE,
+            supersede_after: 0,
+        }
     }
 
     fn answer(&self, propose: &Propose) -> Result<Answer, StoreError> {
@@ -239,6 +246,7 @@ fn a_move_that_fails_changes_nothing<S: PeerStore>(two: &Two<S>) {
         nonce,
         private: private.clone(),
         grace,
+        supersede_after: 0,
     };
     refused(other, &ask(&r1, [9; 16]), MoveError::NotTheSigner);
     let mut swapped = r1.clone();
@@ -444,7 +452,8 @@ fn a_use_by_who_has_begun_confirms_and_one_by_who_answered_does_not<S: PeerStore
     let Ok(Moved::Send(Message::Propose(r1))) = propose(one) else { panic!("the old one is over") };
     let signer = other.peer().credentials.last().map(|one| one.uid).expect("one lives");
     let private = Zeroizing::new([50; 32]);
-    let answer = Move::Answer { propose: r1, signer, nonce: [51; 32], private, grace: GRACE };
+    let answer =
+        Move::Answer { propose: r1, signer, nonce: [51; 32], private, grace: GRACE, supersede_after: 0 };
     other.store.agree(&name(other.other), &answer, next).unwrap();
     assert_eq!(other.numbers(), [2, 3]);
     let uid = other.peer().credentials.last().map(|one| one.uid).expect("one lives");

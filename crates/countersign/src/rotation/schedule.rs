@@ -208,14 +208,16 @@ impl Scheduler {
             }
             Err(fault) => {
                 let wait = match fault {
-                    Fault::Unsupported => UNSUPPORTED,
+                    // Theirs, or ours: they come from where only operators change them.
+                    Fault::Unsupported | Fault::Store(StoreError::ReadOnly(_)) => UNSUPPORTED,
                     _ => jittered(standing.back_off),
                 };
                 standing.next = now + wait;
                 standing.asked = Some(now);
                 standing.back_off = (standing.back_off * 2).min(BACK_OFF.1);
+                let by_hand = matches!(fault, Fault::Store(StoreError::ReadOnly(_)));
                 // A peer that is only asked, and does not answer, is no news.
-                if standing.peer.step().is_some() || standing.begins(self.clock.now().0) {
+                if !by_hand && (standing.peer.step().is_some() || standing.begins(self.clock.now().0)) {
                     tracing::warn!(peer = %name, %fault, seconds = wait.as_secs(), "a rotation does not get on; trying again");
                 }
             }

@@ -10,6 +10,7 @@ use countersign_protocol::refusal::{Malformed, Refusal};
 use countersign_protocol::rotation::{Confirm, Propose};
 use countersign_protocol::wire;
 use countersign_protocol::wire::rotation::{Asked, Status, read};
+use countersign_store::agreement::SUPERSEDE_AFTER;
 use countersign_store::{Move, MoveError, Moved, StoreError, random};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
@@ -78,6 +79,7 @@ fn propose_to(authenticator: &Authenticator, peer: &Peer, propose: Propose) -> R
         nonce: random(),
         private: Zeroizing::new(random()),
         grace: inner.rotation.grace.as_secs(),
+        supersede_after: SUPERSEDE_AFTER,
     };
     let moved = inner.store().agree(&peer.service, &answer, inner.clock.now());
     match moved.map_err(|error| told(&error))? {
