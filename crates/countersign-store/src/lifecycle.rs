@@ -413,6 +413,7 @@ impl Peer {
     }
 
     /// Whether this is a use of one of its live credentials.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn has(&self, used: &Use) -> bool {
         self.credentials.iter().any(|one| one.uid == used.uid)
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what breaks in a helper ends the test")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -84,6 +84,8 @@ impl PairingStore for Faulty {
 struct Orders {
     store: Arc<Faulty>,
     clock: Clock,
+    /// In seconds.
+    advanced: AtomicU64,
     app: Router,
     id: OfferId,
 }
@@ -108,7 +110,7 @@ impl Orders {
             .build()
             .unwrap();
         let id = OfferId::generate(&random());
-        let orders = Self { store, clock, app: router(authenticator), id };
+        let orders = Self { store, clock, advanced: AtomicU64::new(0), app: router(authenticator), id };
         let choices = Choices { name: None, binding: Binding::None, pins: vec![SEEN], system_trust: false };
         let offer = Offer::new(id, password(), choices, orders.now().plus(OFFER_LIFETIME));
         assert!(orders.store.open(&offer, orders.now()).unwrap());
@@ -118,12 +120,12 @@ impl Orders {
     /// The wall clock, and what was added to it.
     fn now(&self) -> UnixTime {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let advanced = self.clock.now_ms() - Clock::start().now_ms();
-        UnixTime(wall + advanced / 1_000)
+        UnixTime(wall + self.advanced.load(Ordering::SeqCst))
     }
 
     fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
+        self.advanced.fetch_add(seconds, Ordering::SeqCst);
     }
 
     fn stage(&self) -> Stage {
