@@ -71,8 +71,8 @@ async fn serve() -> Served {
                 next.run(request)
             },
         ))
-        .layer(AuthLayer::new(authenticator.clone()).take_streams(true))
-        .merge(router(authenticator));
+        .layer(AuthLayer::new(authenticator.clone()).take_streams(true));
+    let app = router(authenticator).fallback_service(app);
     tokio::spawn(async move { axum::serve(listener, app).await });
     Served { url, handled, keys: (caller, called, secret) }
 }
@@ -111,6 +111,14 @@ async fn a_request_is_authenticated_and_its_response_is_verified() {
     assert!(coverage.covers(&http::header::CONTENT_TYPE));
     assert_eq!(response.content_length(), Some(13));
     assert_eq!(response.text().await.unwrap(), "hello billing");
+}
+
+#[tokio::test]
+async fn what_is_not_found_comes_back_and_is_verified_too() {
+    let served = serve().await;
+    let response = served.http().get(format!("{}/nowhere", served.url)).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 404);
+    assert_eq!(response.extensions().get::<Standing>(), Some(&Standing::Verified));
 }
 
 #[tokio::test]

@@ -61,8 +61,8 @@
 //!     .build()?;
 //! let app = Router::new()
 //!     .route("/orders/42", get(|peer: Peer| async move { format!("hello {}", peer.service) }))
-//!     .layer(AuthLayer::new(authenticator.clone()))
-//!     .merge(router(authenticator));
+//!     .layer(AuthLayer::new(authenticator.clone()));
+//! let app = router(authenticator).fallback_service(app); // what is not found is signed too
 //! tokio::spawn(async move { axum::serve(listener, app).await });
 //!
 //! // … and `billing` knows `orders`.

@@ -30,7 +30,9 @@ use super::reject::problem_response;
 use super::rotation;
 use super::route::{Signed, by_signature, fresh_challenge, prove};
 
-/// The endpoints as an axum router, to be merged beside the protected routes: the two of the handshake, where rotations in band are
+/// The endpoints as an axum router. The protected routes go behind it (`router(…).fallback_service(protected)`), so that what is not
+/// found passes the layer too and is answered with a signature; merged beside it, they are protected as well, and a path that
+/// nobody has gets axum's own 404, unsigned, which callers under `cs1` do not believe. It has the two of the handshake, where rotations in band are
 /// agreed on, and where pairing is ([`Builder::pairing`](super::Builder::pairing)).
 pub fn router(authenticator: Authenticator) -> Router {
     Router::new()

@@ -56,8 +56,8 @@
 //! let authenticator = Authenticator::builder("orders".parse()?, Arc::new(store)).build()?;
 //! let app = Router::new()
 //!     .route("/orders", get(|peer: Peer| async move { format!("hello {}", peer.service) }))
-//!     .layer(AuthLayer::new(authenticator.clone()))
-//!     .merge(router(authenticator));
+//!     .layer(AuthLayer::new(authenticator.clone()));
+//! let app = router(authenticator).fallback_service(app); // what is not found is signed too
 //!
 //! // A reject: nobody in particular gets a 401.
 //! let request = Request::get("/orders").body(Body::empty())?;
