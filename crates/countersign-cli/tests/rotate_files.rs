@@ -237,7 +237,8 @@ fn a_run_that_was_killed_is_completed_with_the_keys_that_it_wrote() {
         let text = fs::read_to_string(&file).unwrap();
         let doctor = orders.run(&["doctor", "--offline"]).ok();
         assert!(doctor.contains("an interrupted `rotate` left them"), "{doctor}");
-        let said = orders.run(&["rotate", "billing"]).ok();
+        let again = ["rotate", "billing", "--by-hand"];
+        let said = orders.run(&again).ok();
         assert!(said.contains("An interrupted run had written its keys already"), "{said}");
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
         take(&billing, "orders", &file, &[]);
