@@ -43,7 +43,7 @@ fn assert_they_talk(pair: &Rotating, what: &str) {
     }
     assert!(rotated.code == 0 || rotated.stderr.contains("had given"), "{what}: {rotated:?}");
     let [here, there] = pair.fingerprints();
-    assert_eq!(here, there, "{what}");
+    assert_eq!(here.last(), there.last(), "{what}");
     for called in [pair.call(), pair.call_back()] {
         assert_eq!(called.code, 0, "{what}: {called:?}");
     }
