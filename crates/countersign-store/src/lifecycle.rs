@@ -56,6 +56,8 @@ pub enum Ending {
     Retired,
     /// It was made and never put to use: the rotation was called off.
     Abandoned,
+    /// It was agreed on in band and never confirmed. Of a peer the last such one is remembered.
+    GivenUp,
     /// An operator ended it.
     Revoked,
     /// An operator ended it because somebody else may have it: whoever comes with it is an alarm.
@@ -69,15 +71,22 @@ impl Ending {
         match self {
             Self::Retired => "retired",
             Self::Abandoned => "abandoned",
+            Self::GivenUp => "given-up",
             Self::Revoked => "revoked",
             Self::Compromised => "compromised",
         }
     }
 
+    /// Whether the other side may never have had such a credential.
+    #[must_use]
+    pub const fn was_never_common(self) -> bool {
+        matches!(self, Self::Abandoned | Self::GivenUp)
+    }
+
     /// The reverse of [`Ending::as_str`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Retired, Self::Abandoned, Self::Revoked, Self::Compromised]
+        [Self::Retired, Self::Abandoned, Self::GivenUp, Self::Revoked, Self::Compromised]
             .into_iter()
             .find(|ending| ending.as_str() == text)
     }
@@ -236,8 +245,8 @@ impl Peer {
     pub fn due_in_band(&self) -> Option<UnixTime> {
         let (newest, every) = (self.credentials.last()?, self.rotate_every?);
         let [byte, ..] = newest.uid;
-        let early = every / 10 * u64::from(byte) / 255;
-        Some(newest.created.plus(every - early))
+        let early = (every / 10).saturating_mul(u64::from(byte)) / 255;
+        Some(newest.created.plus(every.saturating_sub(early)))
     }
 
     /// From when on somebody should see to it: when the rotation is due, or, if one has been waiting for the peer, when
@@ -282,6 +291,7 @@ impl Peer {
         let mut credential = Credential::new(self.next_number(), now, fingerprint, keys);
         credential.confirmed = confirmed.then_some(now);
         self.credentials.push(credential);
+        self.tidy_agreement();
         Ok(hashes)
     }
 
@@ -334,6 +344,10 @@ impl Peer {
         self.retire(|number| over.contains(&number), Ending::Retired, now.max(at), lookup);
         self.leave_alone();
         self.tidy_agreement();
+        if how == Ending::GivenUp {
+            // Its keys were random and nobody used them: only its number is not to come again, which the last one sees to.
+            self.ended.retain(|one| one.how != Ending::GivenUp || numbers.contains(&one.number));
+        }
         if !numbers.is_empty() {
             return Ok(numbers);
         }
@@ -412,6 +426,12 @@ impl Peer {
         retired
     }
 
+    /// The hashes of all keys and secrets that it has, and had.
+    pub(crate) fn all_hashes(&self, lookup: &LookupKey) -> Vec<LookupHash> {
+        let live = self.credentials.iter().flat_map(|one| one.keys.hashes(lookup));
+        live.chain(self.ended.iter().flat_map(|one| one.hashes.iter().copied())).collect()
+    }
+
     /// Whether this is a use of one of its live credentials.
     #[cfg(feature = "sqlite")]
     pub(crate) fn has(&self, used: &Use) -> bool {
@@ -472,7 +492,8 @@ mod tests {
 
     #[test]
     fn endings_are_read_as_they_are_written() {
-        for ending in [Ending::Retired, Ending::Abandoned, Ending::Revoked, Ending::Compromised] {
+        let all = [Ending::Retired, Ending::Abandoned, Ending::GivenUp, Ending::Revoked, Ending::Compromised];
+        for ending in all {
             assert_eq!(Ending::parse(ending.as_str()), Some(ending));
         }
         assert_eq!(Ending::parse("else"), None);

@@ -113,7 +113,7 @@ impl Peer {
             return Basis::Newest(newest.fingerprint.clone());
         }
         // One that was called off may never have been on the other side.
-        match self.ended.iter().rfind(|ended| ended.how != Ending::Abandoned) {
+        match self.ended.iter().rfind(|ended| !ended.how.was_never_common()) {
             Some(Ended { number, fingerprint, how, .. }) => {
                 Basis::Ended { number: *number, fingerprint: fingerprint.clone(), how: *how }
             }
@@ -146,7 +146,7 @@ impl Peer {
     #[must_use]
     pub fn newest_fingerprint(&self) -> Option<&Fingerprint> {
         let live = self.credentials.last().map(|one| &one.fingerprint);
-        let both_had = self.ended.iter().rfind(|one| one.how != Ending::Abandoned).or(self.ended.last());
+        let both_had = self.ended.iter().rfind(|one| !one.how.was_never_common()).or(self.ended.last());
         live.or_else(|| both_had.map(|one| &one.fingerprint))
     }
 

@@ -81,6 +81,8 @@ impl PeerSet {
         if let Some(owner) = hashes.iter().find_map(|hash| self.taken.get(hash)) {
             return Err(StoreError::KeyTaken(owner.clone()));
         }
+        let all = peer.all_hashes(&self.lookup);
+        self.taken.retain(|hash, owner| owner != name || all.contains(hash));
         self.taken.extend(hashes.into_iter().map(|hash| (hash, name.clone())));
         self.peers.insert(name.clone(), peer);
         Ok(moved)

@@ -68,6 +68,8 @@ enum Content {
 struct World {
     sides: [PeerSet; 2],
     proposals: [usize; 2],
+    /// How long a proposal stands before the peer's takes its place: none at all, or for ever.
+    patience: u64,
     /// All that was ever sent, by whom it is for. Nothing is taken out: it may come again, and later.
     net: [BTreeMap<String, Content>; 2],
 }
@@ -99,12 +101,12 @@ fn side(keys: NewKeys) -> PeerSet {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(patience: u64) -> Self {
         let (a, b) = (ApiKey::generate(&short("a")), ApiKey::generate(&short("b")));
         let secret = SharedSecret::generate(&bytes("secret"));
         let keys = NewKeys::cs1(a, b, secret).unwrap();
         let sides = [side(keys.clone()), side(keys.exchanged())];
-        let mut world = Self { sides, proposals: [0; 2], net: Default::default() };
+        let mut world = Self { sides, proposals: [0; 2], patience, net: Default::default() };
         // Anybody on the way can say that.
         (0..2).for_each(|side| world.send(side, Content::Unauthorized));
         world
@@ -282,7 +284,7 @@ impl World {
                     nonce: bytes(&label),
                     private: Zeroizing::new(bytes(&format!("{label} key"))),
                     grace: GRACE,
-                    supersede_after: 0,
+                    supersede_after: self.patience,
                 };
                 match self.agree(side, &answer, NOW) {
                     Ok(Moved::Answer(answer)) => self.send(other, Content::R2(answer)),
@@ -333,8 +335,8 @@ enum Found {
     Stuck,
 }
 
-fn explore(most: [usize; 2], shortcut: Shortcut) -> Found {
-    let first = World::new();
+fn explore(most: [usize; 2], patience: u64, shortcut: Shortcut) -> Found {
+    let first = World::new(patience);
     let at_first = first.sends(0, Shortcut::None);
     let mut numbers = HashMap::from([(first.key(), 0)]);
     let mut ways_back: Vec<Vec<usize>> = vec![Vec::new()];
@@ -374,10 +376,12 @@ fn explore(most: [usize; 2], shortcut: Shortcut) -> Found {
     }
 }
 
-fn good(most: [usize; 2]) {
-    match explore(most, Shortcut::None) {
+fn good(most: [usize; 2], patience: u64) {
+    match explore(most, patience, Shortcut::None) {
         Found::Good { states, rotated } => {
-            println!("{most:?}: {states} states, {rotated} of them at rest with a new credential");
+            println!(
+                "{most:?}, {patience}: {states} states, {rotated} of them at rest with a new credential"
+            );
             assert!(rotated > 0, "something was rotated");
         }
         bad => panic!("{most:?}: {bad:?}"),
@@ -386,40 +390,42 @@ fn good(most: [usize; 2]) {
 
 #[test]
 fn ro_4_what_either_side_sends_the_other_accepts_when_one_begins_and_begins_again() {
-    good([2, 0]);
+    good([2, 0], 0);
+    good([2, 0], u64::MAX);
 }
 
 #[test]
 fn ro_3_what_either_side_sends_the_other_accepts_when_both_begin_at_once() {
-    good([1, 1]);
+    good([1, 1], 0);
+    good([1, 1], u64::MAX);
 }
 
 #[test]
 fn ro_2_what_either_side_sends_the_other_accepts_through_three_rotations_of_both() {
-    good([2, 1]);
+    good([2, 1], u64::MAX);
 }
 
 #[test]
 fn ro_12_without_a_tombstone_who_began_waits_for_ever() {
-    assert_eq!(explore([1, 0], Shortcut::NoTombstone), Found::Stuck);
+    assert_eq!(explore([1, 0], 0, Shortcut::NoTombstone), Found::Stuck);
 }
 
 #[test]
 fn dropping_the_old_one_when_the_new_one_is_there_locks_out() {
-    assert_eq!(explore([1, 0], Shortcut::DropOldAtReady), Found::LockedOut);
+    assert_eq!(explore([1, 0], 0, Shortcut::DropOldAtReady), Found::LockedOut);
 }
 
 #[test]
 fn ro_10_sending_the_new_one_before_it_is_confirmed_locks_out() {
-    assert_eq!(explore([1, 0], Shortcut::SendNewAtReady), Found::LockedOut);
+    assert_eq!(explore([1, 0], 0, Shortcut::SendNewAtReady), Found::LockedOut);
 }
 
 #[test]
 fn ro_10_forgetting_the_new_one_because_of_a_401_locks_out() {
-    assert_eq!(explore([1, 0], Shortcut::ForgetOn401), Found::LockedOut);
+    assert_eq!(explore([1, 0], 0, Shortcut::ForgetOn401), Found::LockedOut);
 }
 
 #[test]
 fn ro_14_taking_ones_own_use_for_the_others_locks_out() {
-    assert_eq!(explore([1, 0], Shortcut::OutboundConfirms), Found::LockedOut);
+    assert_eq!(explore([1, 0], 0, Shortcut::OutboundConfirms), Found::LockedOut);
 }

@@ -8,7 +8,6 @@ use countersign::server::Authenticator;
 use countersign::store::PairingStore;
 use countersign_gateway::{Gateway, Metrics, Settings, TlsIdentity, Upstream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
 
 use super::doctor::behind;
 use super::peer::trust_in_file;
@@ -42,10 +41,9 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     let metrics = Metrics::new();
     let counted = metrics.clone();
     let trail = home.trail_with(&local, "serve", trail_settings(&config, &metrics))?;
-    let scheduler = config.rotation.scheduled.then(|| {
-        Scheduler::new(Arc::clone(&store), config.rotation.settings())
-            .audit(Arc::clone(&trail) as Arc<dyn AuditSink>)
-    });
+    let scheduler = Scheduler::new(Arc::clone(&store), config.rotation.settings())
+        .begins(config.rotation.scheduled)
+        .audit(Arc::clone(&trail) as Arc<dyn AuditSink>);
     let builder = match State::open(home, Arc::clone(&local))? {
         Some(state) => Authenticator::builder(config.service.clone(), store).state(Arc::new(state)),
         None => {
@@ -78,10 +76,10 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
             }
             tracing::info!("stopping: running requests may end");
         };
-        let rotating = scheduler.map(|scheduler| tokio::spawn(scheduler.run()));
+        let rotating = tokio::spawn(scheduler.run());
         let served = gateway.run(stopped).await;
         // It can be cut off at any point: what it has agreed on is in the store.
-        rotating.inspect(JoinHandle::abort);
+        rotating.abort();
         if served? {
             Ok(())
         } else {

@@ -14,7 +14,7 @@ pub(crate) struct Rotation {
     pub(crate) scheduled: bool,
     pub(crate) grace_seconds: Bounded<LEAST_GRACE, 2_592_000>,
     pub(crate) propagation_seconds: Bounded<0, 300>,
-    pub(crate) give_up_seconds: Bounded<1, 86_400>,
+    pub(crate) give_up_seconds: Bounded<60, 86_400>,
     pub(crate) status_seconds: Bounded<1, 86_400>,
 }
 

@@ -107,11 +107,12 @@ impl Peer {
         let number = new.number;
         match ruling.outcome {
             Outcome::Done => {
-                new.confirmed = Some(now);
+                // It has accepted it from us: with that there is no way back.
+                (new.confirmed, new.used_outbound) = (Some(now), Some(now));
                 Ok(Moved::Done(number))
             }
             Outcome::Aborted => {
-                self.end(Which::Number(number), Ending::Abandoned, now, lookup)?;
+                self.end(Which::Number(number), Ending::GivenUp, now, lookup)?;
                 Ok(Moved::Aborted)
             }
         }
@@ -128,6 +129,7 @@ impl Peer {
         let overlap = Overlap::new(now, grace, None);
         let hashes = self.rotate(Next { keys, overlap, confirmed: false, follows: None }, now, lookup)?;
         let new = self.credentials.last().map(|one| one.uid).ok_or(MoveError::NothingLive)?;
+        self.agreement.wanted = None;
         Ok((new, hashes))
     }
 }

@@ -169,6 +169,8 @@ pub enum Move {
     },
     /// We want a rotation and cannot begin it.
     Want,
+    /// We do not want it any more.
+    Unwant,
 }
 
 /// What a [`Move`] leads to.
@@ -255,31 +257,37 @@ impl Peer {
                 self.agreement.wanted = Some(now.0);
                 nothing_new(Moved::Nothing)
             }
+            Move::Unwant => {
+                self.agreement.wanted = None;
+                nothing_new(Moved::Nothing)
+            }
         })
     }
 
-    /// Forgets what is about credentials that do not live any more: an operator has ended them, or the next rotation has.
+    /// Brings it in line with the credentials that live: an operator may have ended some, or the next rotation has.
     pub(crate) fn tidy_agreement(&mut self) {
-        let lives = |uid: &[u8; 16]| self.credentials.iter().any(|one| one.uid == *uid);
-        let agreement = &self.agreement;
-        let ours = agreement.ours.as_ref().is_none_or(|ours| {
-            lives(&ours.old) && matches!(&ours.at, OurStep::Ready { new } if lives(new))
-                || matches!(&ours.at, OurStep::Proposed { .. })
-                    && self.credentials.len() == 1
-                    && lives(&ours.old)
-        });
-        let theirs = agreement.theirs.as_ref().is_none_or(|theirs| {
-            lives(&theirs.old)
-                && match &theirs.at {
-                    TheirStep::Pending { new, .. } | TheirStep::Current { new, .. } => lives(new),
-                    TheirStep::Over => true,
+        let live: Vec<[u8; 16]> = self.credentials.iter().map(|one| one.uid).collect();
+        let lives = |uid: &[u8; 16]| live.contains(uid);
+        let agreement = &mut self.agreement;
+        let is_ours = |ours: &mut Ours| {
+            lives(&ours.old)
+                && match &ours.at {
+                    OurStep::Ready { new } => lives(new),
+                    OurStep::Proposed { .. } => live.len() == 1,
                 }
+        };
+        agreement.ours.take_if(|ours| !is_ours(ours));
+        if let Some(theirs) = &mut agreement.theirs
+            && let TheirStep::Pending { new, .. } | TheirStep::Current { new, .. } = &theirs.at
+            && !lives(new)
+        {
+            // Who began may be waiting for a word about it (RO-11, RO-12).
+            theirs.at = TheirStep::Over;
+        }
+        // As long as the new one lives it can be confirmed, also when the old one is gone.
+        agreement.theirs.take_if(|theirs| match &theirs.at {
+            TheirStep::Pending { .. } | TheirStep::Current { .. } => false,
+            TheirStep::Over => !lives(&theirs.old),
         });
-        if !ours {
-            self.agreement.ours = None;
-        }
-        if !theirs {
-            self.agreement.theirs = None;
-        }
     }
 }

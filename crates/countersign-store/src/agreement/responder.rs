@@ -52,7 +52,8 @@ impl Peer {
             Some(OurStep::Ready { .. }) => return Err(MoveError::Busy.into()),
             // RO-3: the lesser key goes on.
             Some(OurStep::Proposed { .. })
-                if names.responder.expose().as_bytes() < names.initiator.expose().as_bytes() =>
+                if names.responder.expose().as_bytes() < names.initiator.expose().as_bytes()
+                    && !self.is_stale(supersede_after, now) =>
             {
                 return Err(MoveError::Busy.into());
             }
@@ -81,11 +82,17 @@ impl Peer {
     pub(super) fn confirm(&mut self, confirm: &Confirm) -> Result<Moved, StoreError> {
         let open =
             self.agreement.theirs.clone().filter(|open| open.rid == confirm.rid).ok_or(MoveError::Unknown)?;
-        let old = self.credential(&open.old).ok_or(MoveError::Unknown)?;
-        let (names, old_rights) = rights(old).ok_or(MoveError::NotCs1)?;
-        if names != confirm.names {
-            return Err(MoveError::Unknown.into());
-        }
+        // The old one may be gone, ended by an operator or by its time. Then the new proof alone says who asks.
+        let old_rights = match self.credential(&open.old) {
+            None => None,
+            Some(old) => {
+                let (names, old_rights) = rights(old).ok_or(MoveError::NotCs1)?;
+                if names != confirm.names {
+                    return Err(MoveError::Unknown.into());
+                }
+                Some(old_rights)
+            }
+        };
         match open.at {
             TheirStep::Pending { new, asked, answer } | TheirStep::Current { new, asked, answer } => {
                 let (_, new_rights) = self.credential(&new).and_then(rights).ok_or(MoveError::Unknown)?;
@@ -96,10 +103,11 @@ impl Peer {
                 self.agreement.theirs = Some(Theirs { at, ..open });
                 Ok(Moved::Ruling(new_rights.ruling(confirm.rid, Outcome::Done)))
             }
-            TheirStep::Over if responder::shows_old(&old_rights, confirm) => {
+            TheirStep::Over => {
+                let old_rights = old_rights.filter(|rights| responder::shows_old(rights, confirm));
+                let old_rights = old_rights.ok_or(MoveError::Proof)?;
                 Ok(Moved::Ruling(old_rights.ruling(confirm.rid, Outcome::Aborted)))
             }
-            TheirStep::Over => Err(MoveError::Proof.into()),
         }
     }
 
@@ -110,7 +118,7 @@ impl Peer {
         now: UnixTime,
         lookup: &LookupKey,
     ) -> Result<Moved, StoreError> {
-        if self.agreement.theirs.as_ref().is_some_and(|open| now.0.saturating_sub(open.since) >= after) {
+        if self.agreement.theirs.as_ref().is_some_and(|open| is_over(open.since, after, now)) {
             self.abandon_pending(now, lookup)?;
         }
         Ok(Moved::Nothing)
@@ -121,9 +129,19 @@ impl Peer {
         let TheirStep::Pending { new, .. } = open.at else { return Ok(()) };
         let Some(number) = self.credential(&new).map(|one| one.number) else { return Ok(()) };
         self.agreement.theirs = Some(Theirs { at: TheirStep::Over, ..open });
-        self.end(Which::Number(number), Ending::Abandoned, now, lookup)?;
+        self.end(Which::Number(number), Ending::GivenUp, now, lookup)?;
         Ok(())
     }
+
+    /// Whether a proposal of ours has had no answer for so long: the peer may not be reachable from here, and we from there.
+    fn is_stale(&self, after: u64, now: UnixTime) -> bool {
+        self.agreement.ours.as_ref().is_some_and(|ours| is_over(ours.since, after, now))
+    }
+}
+
+/// Whether so many seconds have passed. A clock that was set back says nothing about that; giving up is safe then.
+fn is_over(since: u64, after: u64, now: UnixTime) -> bool {
+    now.0.checked_sub(since).is_none_or(|age| age >= after)
 }
 
 impl Said {

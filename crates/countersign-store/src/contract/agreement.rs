@@ -330,7 +330,7 @@ fn who_gives_up_says_so_and_numbers_are_not_used_again<S: PeerStore>(two: &Two<S
     assert_eq!(other.kept(), kept);
     give_up(NOW.plus(600));
     assert_eq!(other.numbers(), [1]);
-    assert_eq!(other.kept().ended, [(2, Ending::Abandoned)]);
+    assert_eq!(other.kept().ended, [(2, Ending::GivenUp)]);
     // The tombstone is kept (RO-12), and says the same each time.
     let aborted = other.confirm(&r3).unwrap();
     assert_eq!(aborted.outcome, Outcome::Aborted);

@@ -263,6 +263,17 @@ fn take(connection: &Connection, peer: &ServiceName, hashes: &[LookupHash]) -> R
     Ok(())
 }
 
+/// Frees what this peer has not, and never had but in rotations that were given up.
+fn free_others(connection: &Connection, peer: &ServiceName, hashes: &[LookupHash]) -> Result<(), StoreError> {
+    let mut query = connection.prepare_cached("SELECT hash FROM identifier WHERE peer = ?1")?;
+    let found: Vec<Vec<u8>> =
+        query.query_map(params![peer.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for hash in found.iter().filter(|hash| hashes.iter().all(|one| one.as_bytes() != hash.as_slice())) {
+        connection.execute("DELETE FROM identifier WHERE hash = ?1", params![hash])?;
+    }
+    Ok(())
+}
+
 impl PeerStore for SqliteStore {
     fn add(&self, peer: NewPeer, now: UnixTime) -> Result<Peer, StoreError> {
         let (peer, hashes) = peer.into_peer(&self.keyring.lookup, now)?;
@@ -321,6 +332,7 @@ impl PeerStore for SqliteStore {
         self.change(name, |transaction, peer| {
             let (moved, hashes) = peer.agree(wanted, now, &self.keyring.lookup)?;
             take(transaction, name, &hashes)?;
+            free_others(transaction, name, &peer.all_hashes(&self.keyring.lookup))?;
             Ok(moved)
         })
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_protocol::UnixTime;
@@ -18,6 +19,9 @@ use zeroize::Zeroizing;
 
 use super::Settings;
 use crate::client::{Client, ClientError};
+
+/// How long one request may take, with a handshake before it and all of its answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often another process may be faster in one rotation: it has two steps.
 const OVERTAKEN: usize = 4;
@@ -57,6 +61,12 @@ pub enum Fault {
         "the peer does not want to begin now: another rotation is not over there, or it has begun one itself"
     )]
     Busy,
+    /// The peer says that the number that we used is used up; the greatest that it has seen, if it tells.
+    #[error("the peer says that this rotation is over already, and goes on saying so")]
+    Over(Option<u64>),
+    /// The peer has not answered in time, or not to the end.
+    #[error("the peer did not answer to the end within {} seconds", PATIENCE.as_secs())]
+    Late,
     /// The peer does not rotate in band.
     #[error("the peer does not rotate in band: its credential is rotated by hand (docs/rotation.md)")]
     Unsupported,
@@ -101,12 +111,24 @@ impl Driver {
     /// # Errors
     /// As [`Driver::rotate`].
     pub async fn go_on(&self) -> Result<Progress, Fault> {
-        let mut overtaken = 0;
+        let (mut overtaken, mut begun_anew) = (0, false);
         loop {
             let peer = self.peer().await?;
             let moved = match peer.outgoing() {
                 None => return Ok(Progress::Idle),
-                Some(Message::Propose(propose)) => self.propose(propose).await,
+                Some(Message::Propose(propose)) => {
+                    let rid = propose.rid;
+                    match self.propose(propose).await {
+                        // Its number was used up: one more try, with a greater one.
+                        Err(Fault::Over(last)) if !begun_anew => {
+                            begun_anew = true;
+                            self.agree(Move::Withdraw { rid, last }).await?;
+                            let (nonce, private) = (random(), Zeroizing::new(random()));
+                            self.agree(Move::Propose { nonce, private }).await
+                        }
+                        proposed => proposed,
+                    }
+                }
                 Some(Message::Confirm(confirm)) => {
                     self.wait_for_propagation(&peer).await;
                     self.confirm(confirm).await
@@ -172,10 +194,7 @@ impl Driver {
         // Signed by the peer: it may be forgotten, and the peer's own can go on (RO-9).
         let last = refused.as_ref().and_then(|refused| refused.last_rid);
         match (status, refused.as_ref().map(Refused::name)) {
-            (StatusCode::CONFLICT, Some("rotation-over")) => {
-                self.agree(Move::Withdraw { rid, last }).await?;
-                self.agree(Move::Propose { nonce: random(), private: Zeroizing::new(random()) }).await
-            }
+            (StatusCode::CONFLICT, Some("rotation-over")) => Err(Fault::Over(last)),
             (StatusCode::CONFLICT, Some("rotation-busy")) => {
                 self.agree(Move::Withdraw { rid, last }).await?;
                 Err(Fault::Busy)
@@ -190,7 +209,8 @@ impl Driver {
 
     /// R3 and R4. Not signed: what comes back proves itself, or says nothing (RO-10).
     async fn confirm(&self, confirm: Confirm) -> Result<Moved, Fault> {
-        let (status, body) = self.client.post_unsigned(ROTATION, confirm.to_json()).await?;
+        let answer = self.client.post_unsigned(ROTATION, confirm.to_json());
+        let (status, body) = tokio::time::timeout(PATIENCE, answer).await.map_err(|_| Fault::Late)??;
         if status != StatusCode::OK {
             return Err(Fault::Unconfirmed(status.as_u16()));
         }
@@ -215,11 +235,14 @@ impl Driver {
             .header("idempotency-key", key)
             .body(Bytes::from(body))
             .map_err(|_| Fault::Interrupted)?;
-        let response = self.client.send(request).await?;
-        let status = response.status();
-        let body =
-            response.into_body().whole(MAX_BODY).await.map_err(|_| Fault::NoAnswer(status.as_u16()))?;
-        Ok((status, body))
+        let answer = async {
+            let response = self.client.send(request).await?;
+            let status = response.status();
+            let body = response.into_body().whole(MAX_BODY).await;
+            Ok((status, body.map_err(|_| Fault::NoAnswer(status.as_u16()))?))
+        };
+        // A peer that lets its answer drip does not hold the others up.
+        tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(Fault::Late))
     }
 }
 

@@ -38,6 +38,7 @@ pub struct Scheduler {
     settings: Settings,
     audit: Option<Arc<dyn AuditSink>>,
     clock: Clock,
+    begins: bool,
 }
 
 /// What is known of one peer beside what is stored.
@@ -68,7 +69,15 @@ impl Scheduler {
     /// For the peers of `store`.
     #[must_use]
     pub fn new(store: Arc<dyn PeerStore>, settings: Settings) -> Self {
-        Self { store, settings, audit: None, clock: Clock::start() }
+        Self { store, settings, audit: None, clock: Clock::start(), begins: true }
+    }
+
+    /// Whether it begins rotations, goes on with those that are open, and asks peers. If not, it only gives up what peers have begun and
+    /// not confirmed. Default: yes.
+    #[must_use]
+    pub const fn begins(mut self, begins: bool) -> Self {
+        self.begins = begins;
+        self
     }
 
     /// Writes rotations, and the handshakes for them, to this trail. Default: none.
@@ -106,7 +115,8 @@ impl Scheduler {
                 Err(_) => continue,
             }
             for (name, standing) in &mut peers {
-                if turns.len() < AT_ONCE && standing.is_time(self.clock.now().0, &self.settings) {
+                if turns.len() < AT_ONCE && standing.is_time(self.clock.now().0, &self.settings, self.begins)
+                {
                     standing.running = true;
                     let (this, name) = (self.clone(), name.clone());
                     let (peer, client) = (standing.peer.clone(), standing.client.take());
@@ -159,7 +169,7 @@ impl Scheduler {
             let (after, now) = (self.settings.give_up.as_secs(), self.clock.now());
             blocking(move || store.agree(&name, &Move::GiveUp { after }, now)).await?;
         }
-        if peer.url.is_none() {
+        if peer.url.is_none() || !self.begins {
             return Ok(Outcomes::default());
         }
         let client = match client {
@@ -198,6 +208,11 @@ impl Scheduler {
         standing.client = client;
         let now = Instant::now();
         match result {
+            // Another one begins, and not at once: a peer that gives up again and again is not to fill our store and trail.
+            Ok(Outcomes { progress: Some(Progress::Aborted), .. }) => {
+                standing.next = now + jittered(standing.back_off);
+                standing.back_off = (standing.back_off * 2).min(BACK_OFF.1);
+            }
             Ok(outcomes) => {
                 standing.back_off = BACK_OFF.0;
                 standing.next = now + TICK;
@@ -252,14 +267,16 @@ impl Scheduler {
 
 impl Standing {
     /// Whether a turn is due.
-    fn is_time(&self, now: u64, settings: &Settings) -> bool {
+    fn is_time(&self, now: u64, settings: &Settings, begins: bool) -> bool {
         if self.running || Instant::now() < self.next {
             return false;
         }
         let given_up = matches!(self.peer.step(),
-            Some((Step::Pending, since)) if now.saturating_sub(since.0) >= settings.give_up.as_secs());
+            Some((Step::Pending, since))
+                if now.checked_sub(since.0).is_none_or(|age| age >= settings.give_up.as_secs()));
         given_up
-            || self.peer.url.is_some()
+            || begins
+                && self.peer.url.is_some()
                 && (self.peer.outgoing().is_some() || self.begins(now) || self.asks(settings))
     }
 

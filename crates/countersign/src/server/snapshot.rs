@@ -369,7 +369,7 @@ impl<'a> Found<'a> {
 /// Why the trail says that a credential is not good any more.
 const fn over(how: Ending) -> Refusal {
     match how {
-        Ending::Retired | Ending::Abandoned => Refusal::CredentialRetired,
+        Ending::Retired | Ending::Abandoned | Ending::GivenUp => Refusal::CredentialRetired,
         Ending::Revoked => Refusal::CredentialRevoked,
         Ending::Compromised => Refusal::CredentialCompromised,
     }

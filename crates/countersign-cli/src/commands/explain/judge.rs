@@ -215,7 +215,7 @@ impl Context<'_> {
         if let Some(ended) = self.peer.ended.iter().find(|ended| ended.presented == Some(hash)) {
             let how = match ended.how {
                 Ending::Retired => "was retired by a rotation",
-                Ending::Abandoned => "belonged to a rotation that was called off",
+                Ending::Abandoned | Ending::GivenUp => "belonged to a rotation that was called off",
                 Ending::Revoked | Ending::Compromised => "was revoked",
             };
             return format!("the API key is that of {}/{}, which {how}", self.peer.name, ended.number);

@@ -38,6 +38,12 @@ pub(super) fn run(home: &Home, stores: &Stores, args: &RotateArgs, peer: &Peer) 
     if peer.step().is_none() && peer.accepted(now).count() > 1 {
         super::refuse_open(home, peer, now)?;
     }
+    if matches!(peer.step(), Some((Step::Pending | Step::Current, _))) {
+        return Err(unfinished(peer));
+    }
+    if peer.url.is_none() && args.overlap.grace.is_some() {
+        return Err(Failure::usage("--grace: the side that begins says it, and that is not this one"));
+    }
     if peer.url.is_none() {
         return ask(home, stores, peer);
     }
@@ -91,10 +97,17 @@ fn ask(home: &Home, stores: &Stores, peer: &Peer) -> Result<(), Failure> {
     Failure::both(told, recorded)
 }
 
+/// What cannot be ended by hand, because it ends by itself.
+pub(super) fn unfinished(peer: &Peer) -> Failure {
+    let stands = crate::life::in_band(peer, show::now()).unwrap_or_default();
+    Failure::new(format!("{stands}. It goes on by itself; nothing has changed"))
+}
+
 /// Calls off what can be called off.
 pub(super) fn abandon(home: &Home, stores: &Stores, peer: &Peer) -> Result<(), Failure> {
     let name = &peer.name;
     let wanted = match (peer.step(), peer.outgoing()) {
+        (None, _) => Move::Unwant,
         (Some((Step::Proposed, _)), Some(message)) => Move::Withdraw { rid: message.rid(), last: None },
         (Some((Step::Pending, _)), _) => Move::GiveUp { after: 0 },
         _ => {
@@ -105,6 +118,12 @@ pub(super) fn abandon(home: &Home, stores: &Stores, peer: &Peer) -> Result<(), F
         }
     };
     stores.peers.agree(name, &wanted, show::now()).map_err(|error| why(peer, &error))?;
+    if let Some((step, _)) = stores.peers.get(name)?.step() {
+        return Err(Failure::new(format!(
+            "the rotation of {name} went on in this moment ({}) and is not called off: `countersign rotate {name} --check`",
+            step.as_str()
+        )));
+    }
     let recorded = record(home, stores, peer, "rotation-abandoned", None);
     let told = show::done(&format!("the rotation of {name} is called off; the credential in use stays\n"));
     Failure::both(told, recorded)

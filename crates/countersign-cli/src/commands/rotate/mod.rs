@@ -32,9 +32,12 @@ pub(crate) fn run(home: &Home, args: &RotateArgs) -> Result<(), Failure> {
         "mount the next secret where `next_secret` of its [[peer]] table says, on both sides, then put it in the place of the old one",
     )?;
     let peer = stores.peers.get(&args.peer.name)?;
+    if args.open.finish && peer.step().is_some_and(|(step, _)| step != Step::Current) {
+        return Err(in_band::unfinished(&peer));
+    }
     if args.open.finish {
         end::finish(home, &stores, args)
-    } else if args.open.abandon && peer.step().is_some() {
+    } else if args.open.abandon && (peer.step().is_some() || peer.wanted().is_some()) {
         in_band::abandon(home, &stores, &peer)
     } else if args.open.abandon {
         end::abandon(home, &stores, args)
@@ -108,7 +111,7 @@ fn open(peer: &Peer, now: UnixTime) -> Result<(&Credential, &Credential), Failur
 fn refuse_open(home: &Home, peer: &Peer, now: UnixTime) -> Result<(), Failure> {
     if let Some((step, _)) = peer.step() {
         return Err(Failure::new(format!(
-            "a rotation of {0} goes on in band ({1}): `countersign rotate {0}` takes it to its end, `countersign rotate {0} --check` shows where it stands",
+            "a rotation of {0} goes on in band ({1}): `countersign rotate {0} --check` shows where it stands",
             peer.name,
             step.as_str()
         )));
