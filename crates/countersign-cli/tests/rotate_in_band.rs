@@ -107,7 +107,7 @@ fn while_the_peer_is_away_the_proposal_stays_and_can_be_called_off() {
     let shown = pair.billing.run(&["status"]).ok();
     assert!(shown.contains("current: the next is proposed"), "{shown}");
     assert_eq!(status(&pair.billing, "orders")["rotation"]["inBand"]["step"], "proposed");
-    pair.billing.run(&["rotate", "orders", "--finish"]).refused(1, &["no rotation of orders is open"]);
+    pair.billing.run(&["rotate", "orders", "--finish"]).refused(1, &["was proposed to orders"]);
     pair.billing.run(&["rotate", "orders", "--abandon"]).ok();
     assert_eq!(pair.billing.run(&["rotate", "orders", "--check"]).code, 0);
     let _orders = pair.serve_orders();

@@ -348,9 +348,13 @@ fn explore(most: [usize; 2], patience: u64, shortcut: Shortcut) -> Found {
             let to = *numbers.entry(next.key()).or_insert(fresh);
             if to == fresh {
                 for side in 0..2 {
-                    let sent = next.sends(side, shortcut);
+                    let (sent, peer) = (next.sends(side, shortcut), next.peer(side));
                     if next.accepts(1 - side, &sent).is_none() {
                         return Found::LockedOut;
+                    }
+                    let newest = peer.credentials.last().unwrap();
+                    if peer.step().is_none() && newest.confirmed.is_some() {
+                        assert_eq!(sent, newest.fingerprint.as_str(), "whoever is through sends the newest");
                     }
                 }
                 ways_back.push(Vec::new());

@@ -383,6 +383,24 @@ async fn what_was_given_up_leaves_one_number_and_nothing_else_behind() {
 }
 
 #[tokio::test]
+async fn who_has_answered_once_and_begins_the_next_time_sends_the_newest() {
+    let (billing, orders) = pair(true).await;
+    for turn in 2..=4 {
+        let (from, to) = if turn % 2 == 0 { (&billing, &orders) } else { (&orders, &billing) };
+        assert_eq!(from.driver(to).rotate().await.unwrap(), Progress::Done(turn));
+        for (one, other) in [(&billing, &orders), (&orders, &billing)] {
+            let peer = one.peer(other);
+            assert_eq!(peer.sending(now())[0].number, turn, "{} to {}", one.name, other.name);
+            work(&one.client(other)).await.unwrap();
+        }
+        eventually("the old one is retired on both sides", || {
+            billing.peer(&orders).credentials.len() == 1 && orders.peer(&billing).credentials.len() == 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_revocation_in_the_middle_ends_all_of_it() {
     let (billing, orders) = pair(false).await;
     orders.network.lose_answers.store(1, Ordering::Relaxed);

@@ -284,9 +284,10 @@ impl Peer {
             // Who began may be waiting for a word about it (RO-11, RO-12).
             theirs.at = TheirStep::Over;
         }
-        // As long as the new one lives it can be confirmed, also when the old one is gone.
+        // As long as the new one lives it can be confirmed, also when the old one is gone; until the next rotation brings a newer one, which
+        // shows that nobody waits for this.
         agreement.theirs.take_if(|theirs| match &theirs.at {
-            TheirStep::Pending { .. } | TheirStep::Current { .. } => false,
+            TheirStep::Pending { new, .. } | TheirStep::Current { new, .. } => live.last() != Some(new),
             TheirStep::Over => !lives(&theirs.old),
         });
     }
