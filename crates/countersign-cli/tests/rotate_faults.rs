@@ -91,8 +91,10 @@ fn who_answers_is_killed_at_any_write() {
         std::fs::write(&switch, "").unwrap();
         let rotated = pair.billing.run(&["rotate", "orders"]);
         if rotated.code == 0 {
-            // It was not struck before the end.
-            let _ = std::fs::remove_file(&switch);
+            // It was not struck before the end; afterwards it may have been, when the use of the new one was to be noted.
+            serving.kill();
+            let _orders = pair.serve_orders();
+            pair.call().ok();
             pair.finish();
             break;
         }
