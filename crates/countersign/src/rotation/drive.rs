@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_protocol::UnixTime;
 use countersign_protocol::identity::ServiceName;
 use countersign_protocol::problem::TYPE_PREFIX;
 use countersign_protocol::rotation::{Confirm, Propose};
@@ -18,7 +17,7 @@ use http::{Request, StatusCode};
 use zeroize::Zeroizing;
 
 use super::Settings;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, now};
 
 /// How long one request may take, with a handshake before it and all of its answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -273,15 +272,11 @@ fn unsupported(status: StatusCode) -> Fault {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Off the runtime's threads: the store is a file, or a network.
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Fault> {
     Ok(tokio::task::spawn_blocking(work).await.map_err(|_| Fault::Interrupted)??)
-}
-
-/// The wall clock: credentials end by it.
-fn now() -> UnixTime {
-    crate::client::now()
 }
 
 impl fmt::Debug for Driver {

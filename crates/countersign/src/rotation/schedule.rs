@@ -11,6 +11,7 @@ use countersign_store::agreement::Step;
 use countersign_store::{Move, Peer, PeerStore, StoreError, random};
 use tokio::task::JoinSet;
 
+use super::drive::blocking;
 use super::{Driver, Fault, Progress, Settings};
 use crate::client::{Client, ClientError};
 use crate::server::Clock;
@@ -331,10 +332,4 @@ fn merge(peers: &mut HashMap<ServiceName, Standing>, found: Vec<Peer>) {
 fn jittered(wait: Duration) -> Duration {
     let [byte] = random::<1>();
     wait / 2 + wait.mul_f64(f64::from(byte) / 512.0)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Fault> {
-    Ok(tokio::task::spawn_blocking(work).await.map_err(|_| Fault::Interrupted)??)
 }
