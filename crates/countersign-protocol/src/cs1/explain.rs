@@ -38,17 +38,9 @@ pub fn value(parts: &RequestParts<'_>, name: &str) -> Option<Vec<u8>> {
 /// that has no value is written with an empty one.
 #[must_use]
 pub fn base(parts: &RequestParts<'_>, components: &[&str], params: &str) -> Vec<u8> {
-    let mut base = Vec::new();
-    for name in components {
-        base.put(b"\"");
-        base.put(name.as_bytes());
-        base.put(b"\": ");
-        base.extend(value(parts, name).unwrap_or_default());
-        base.put(b"\n");
-    }
-    base.put(b"\"@signature-params\": ");
-    base.put(params.as_bytes());
-    base
+    let quoted: Vec<_> = components.iter().map(|name| format!("\"{name}\"")).collect();
+    let lines = quoted.iter().zip(components);
+    written(lines.map(|(shown, name)| (shown.as_str(), value(parts, name))), params)
 }
 
 /// What a signature of a response with these fields has to cover, each component as it is written, in the order in which we
@@ -71,11 +63,16 @@ pub fn value_of_response(parts: &ResponseParts<'_>, component: &str) -> Option<V
 /// `cs=` there. A component that has no value is written with an empty one.
 #[must_use]
 pub fn base_of_response(parts: &ResponseParts<'_>, components: &[&str], params: &str) -> Vec<u8> {
+    written(components.iter().map(|component| (*component, value_of_response(parts, component))), params)
+}
+
+/// Lines of components and their values, and the last line (RFC 9421, section 2.5).
+fn written<'a>(lines: impl Iterator<Item = (&'a str, Option<Vec<u8>>)>, params: &str) -> Vec<u8> {
     let mut base = Vec::new();
-    for component in components {
+    for (component, value) in lines {
         base.put(component.as_bytes());
         base.put(b": ");
-        base.extend(value_of_response(parts, component).unwrap_or_default());
+        base.extend(value.unwrap_or_default());
         base.put(b"\n");
     }
     base.put(b"\"@signature-params\": ");
