@@ -172,16 +172,16 @@ impl Builder {
         let snapshot = Snapshot::read(&*self.store, None)?;
         let now = self.clock.now();
         let replays = ReplayLog::new(REPLAY_CAPACITY);
-        let cs1 = Cs1::new(
+        let mut cs1 = Cs1::new(
             &self.service,
             self.challenge_lifetime,
             self.external_urls,
             self.max_held,
-            self.one_of_several,
             self.state,
             &replays,
             now,
         )?;
+        cs1.one_of_several = self.one_of_several;
         let tokens = self.token_lifetime.map(|lifetime| Tokens {
             lifetime,
             keys: RwLock::new(TokenKeys::new(self.service.clone(), &Zeroizing::new(random()), now)),

@@ -59,7 +59,7 @@ pub(super) struct Cs1 {
     /// How many bytes of a message's content are held until they are verified.
     pub(super) hold: usize,
     /// Other processes have the keys of the same pairs.
-    one_of_several: bool,
+    pub(super) one_of_several: bool,
 }
 
 /// How many bytes of content are held unless it is set otherwise (CS-37).
@@ -71,7 +71,6 @@ impl Cs1 {
         lifetime: Lifetime,
         external: Vec<ExternalUrl>,
         hold: usize,
-        one_of_several: bool,
         state: Option<Arc<dyn StateStore>>,
         replays: &ReplayLog,
         now: UnixTime,
@@ -82,7 +81,7 @@ impl Cs1 {
             tickets: Tickets::open(service, state, replays, now)?,
             external: ArcSwap::from_pointee(external),
             hold,
-            one_of_several,
+            one_of_several: false,
         })
     }
 
