@@ -120,6 +120,8 @@ pub enum Scope {
     SourceFailures,
     /// Failures from one source with one key.
     KeyFailures,
+    /// Live nonces of one peer.
+    Nonces,
 }
 
 impl From<Malformed> for Refusal {
@@ -174,6 +176,7 @@ impl Refusal {
             Self::RateLimited { scope: Scope::Refused, .. } => "rate-limited-refused",
             Self::RateLimited { scope: Scope::SourceFailures, .. } => "rate-limited-source-failures",
             Self::RateLimited { scope: Scope::KeyFailures, .. } => "rate-limited-key-failures",
+            Self::RateLimited { scope: Scope::Nonces, .. } => "rate-limited-nonces",
             Self::TooManyChallenges { .. } => "too-many-challenges",
             Self::ReplayLogFull => "replay-log-full",
             Self::DirectOff => "direct-off",

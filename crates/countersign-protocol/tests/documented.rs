@@ -103,7 +103,8 @@ fn each_problem_says_something_of_its_own_to_do() {
 }
 
 fn refusals() -> Vec<Refusal> {
-    let scopes = [Scope::Source, Scope::Key, Scope::Refused, Scope::SourceFailures, Scope::KeyFailures];
+    let scopes =
+        [Scope::Source, Scope::Key, Scope::Refused, Scope::SourceFailures, Scope::KeyFailures, Scope::Nonces];
     let limits = scopes.map(|scope| Refusal::RateLimited { retry_after: 9, scope });
     let tokens =
         [TokenError::Form, TokenError::Key, TokenError::Seal, TokenError::Expired].map(Refusal::Token);

@@ -44,7 +44,8 @@ fn malformed() -> [Malformed; 12] {
 }
 
 fn refusals() -> Vec<Refusal> {
-    let scopes = [Scope::Source, Scope::Key, Scope::Refused, Scope::SourceFailures, Scope::KeyFailures];
+    let scopes =
+        [Scope::Source, Scope::Key, Scope::Refused, Scope::SourceFailures, Scope::KeyFailures, Scope::Nonces];
     let limits = scopes.map(|scope| Refusal::RateLimited { retry_after: 9, scope });
     let tokens = [TokenError::Form, TokenError::Key, TokenError::Seal, TokenError::Expired];
     let others = [

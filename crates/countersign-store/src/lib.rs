@@ -34,6 +34,7 @@ mod peer;
 mod random;
 mod replay;
 mod set;
+mod share;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod state;
@@ -57,6 +58,7 @@ pub use peer::{
 pub use random::random;
 pub use replay::{ClaimError, ReplayLog};
 pub use set::PeerSet;
+pub use share::ReplayShare;
 pub use state::{Kept, State, StateStore};
 pub use tickets::{MessageKeys, Opened, TicketCache};
 

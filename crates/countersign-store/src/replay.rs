@@ -7,7 +7,7 @@ use countersign_protocol::UnixTime;
 use crate::random;
 
 /// Seconds of expiry that share a generation.
-const WIDTH: u64 = 32;
+pub(crate) const WIDTH: u64 = 32;
 /// Parts that are locked one by one. So many claims go on side by side, and what one part has to do when it grows or
 /// forgets is small.
 const SHARDS: usize = 64;

@@ -277,6 +277,44 @@ async fn guessing_is_limited_and_a_good_session_from_the_same_address_is_not_loc
 }
 
 #[tokio::test]
+async fn a_peer_that_fills_its_share_of_the_replay_log_waits_and_the_others_go_on() {
+    let target = Target::with(Cs1Options::default(), |builder| {
+        builder.limits(Limits { replay_capacity: 40, ..generous() })
+    });
+    let other = Pair::new();
+    target.add(other.peer("other", Cs1Options::default()));
+    let (session, others) = (target.session().await, target.shake(&other).await);
+    let sign = || session.sign(Request::post("/orders"), "content");
+    let first = sign();
+    target.let_in(&session.signer(), &first, &target.send(first.clone()).await);
+    for _ in 0..30 {
+        target.turned_away(&target.send(first.clone()).await, 401, "request-replayed", "request-replayed");
+    }
+    for _ in 1..20 {
+        let request = sign();
+        target.let_in(&session.signer(), &request, &target.send(request.clone()).await);
+    }
+    for session in [&session, &target.session().await] {
+        let answer = target.send(session.sign(Request::post("/orders"), "content")).await;
+        target.turned_away(&answer, 429, "rate-limited", "rate-limited-nonces");
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((60..=100).contains(&wait), "{wait}");
+    }
+    let request = others.sign(Request::post("/orders"), "content");
+    let answer = target.send(request.clone()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    others.signer().verify(&request, &answer).unwrap();
+    (target.began(), target.committed());
+    // A newer snapshot of the peers forgets nothing.
+    target.remove("other");
+    target.turned_away(&target.send(sign()).await, 429, "rate-limited", "rate-limited-nonces");
+    target.advance(100);
+    let signer = Signer { now: target.clock.now(), ..session.signer() };
+    let request = signer.sign(Request::post("/orders"), "content");
+    target.let_in(&signer, &request, &target.send(request.clone()).await);
+}
+
+#[tokio::test]
 async fn a_proof_that_is_wrong_counts_as_a_failure() {
     let target = Target::with(Cs1Options::default(), |builder| {
         builder.limits(Limits { failures_per_key: Quota::per_minute(1, 20), ..Limits::default() })

@@ -30,6 +30,7 @@ pub(crate) struct LimitsConfig {
     failures_per_source: Option<Rate>,
     failures_per_key: Option<Rate>,
     capacity: Option<Bounded<4_096, 16_777_216>>,
+    replay_capacity: Option<Bounded<4_096, 100_000_000>>,
 }
 
 impl LimitsConfig {
@@ -37,6 +38,9 @@ impl LimitsConfig {
         let mut limits = Limits::default();
         if let Some(capacity) = self.capacity {
             limits.capacity = usize::try_from(capacity.0).unwrap_or(limits.capacity);
+        }
+        if let Some(capacity) = self.replay_capacity {
+            limits.replay_capacity = usize::try_from(capacity.0).unwrap_or(limits.replay_capacity);
         }
         for (given, limit) in [
             (self.requests_per_source, &mut limits.per_source),

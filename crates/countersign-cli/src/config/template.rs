@@ -50,6 +50,7 @@ listen = ["https://127.0.0.1:8443"]
 # failures_per_source = {{ per_minute = 60, burst = 60 }}
 # failures_per_key    = {{ per_minute = 20, burst = 20 }}
 # capacity = 262144                     # sources that are told apart; six tables of 16 bytes each
+# replay_capacity = 2000000             # used nonces and challenges, up to 24 bytes each; half for one peer
 
 # [audit]                               # the trail of every attempt: docs/audit.md
 # rotate_mib = 64                       # a fuller file is put aside

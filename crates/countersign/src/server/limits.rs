@@ -1,8 +1,9 @@
 use std::net::IpAddr;
 
+use countersign_protocol::UnixTime;
 use countersign_protocol::lookup::LookupHash;
 use countersign_protocol::refusal::{Refusal, Scope};
-use countersign_store::{Limiter, Quota};
+use countersign_store::{Limiter, Quota, ReplayShare};
 use http::HeaderValue;
 
 use super::alarms::Alarms;
@@ -31,6 +32,11 @@ pub struct Limits {
     /// kept; 16 bytes each, whoever comes. What happens beyond is said at [`Limiter`]. Default: 262,144, which is
     /// 24 MiB once a flood has touched all of it.
     pub capacity: usize,
+    /// How many used challenges and nonces are remembered at most until they expire, of all callers together; a table of at most
+    /// 24 bytes each, which grows with what there is. When it is full, new ones get 503. The nonces of one peer's signed
+    /// requests (`cs1`) take half of it at most; beyond that the peer gets 429. A nonce lives for up to 102 seconds, so with the
+    /// default of 2,000,000 that is 10,000 requests a second of one peer, and more if it signs for less than a minute.
+    pub replay_capacity: usize,
 }
 
 impl Default for Limits {
@@ -42,6 +48,7 @@ impl Default for Limits {
             failures_per_source: Quota::per_minute(60, 60),
             failures_per_key: Quota::per_minute(20, 20),
             capacity: 262_144,
+            replay_capacity: 2_000_000,
         }
     }
 }
@@ -55,6 +62,8 @@ pub(super) struct Limiters {
     key_failures: Limiter,
     pub(super) lines: Lines,
     pub(super) alarms: Alarms,
+    /// Live nonces of one peer.
+    most_nonces: usize,
     /// What all of these are, for callers.
     policy: HeaderValue,
 }
@@ -70,6 +79,7 @@ impl Limiters {
             key_failures: Limiter::new(limits.failures_per_key, limits.capacity),
             lines: Lines::new(limits.capacity, spare),
             alarms: Alarms::default(),
+            most_nonces: limits.replay_capacity.div_ceil(2),
             policy: rate_fields::policy(limits),
         }
     }
@@ -122,6 +132,12 @@ impl Limiters {
         now_ms: u64,
     ) -> Result<(), Refusal> {
         limited(self.key.hit(&(source_network(source), key), now_ms), Scope::Key)
+    }
+
+    /// Whether another nonce of this peer may be burned.
+    pub(super) fn nonce(&self, share: &ReplayShare, now: UnixTime) -> Result<(), Refusal> {
+        let room = share.has_room(self.most_nonces, now);
+        room.map_err(|retry_after| Refusal::RateLimited { retry_after, scope: Scope::Nonces })
     }
 
     /// Whether this source, with this key, has failed too often to be listened to now.

@@ -43,6 +43,8 @@ impl RateFields {
     /// refusals.
     pub(super) fn used_up(policy: &HeaderValue, refusal: &Refusal) -> Option<Self> {
         let (name, wait) = match refusal {
+            // Not counted by source or key: `Retry-After` says it all.
+            Refusal::RateLimited { scope: Scope::Nonces, .. } => return None,
             Refusal::RateLimited { retry_after, scope } => (name(*scope), *retry_after),
             Refusal::TooManyChallenges { retry_after } => (CHALLENGES, *retry_after),
             _ => return None,

@@ -9,7 +9,9 @@ use countersign_protocol::lookup::{LookupHash, LookupKey};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::server::{Candidate, Holders};
-use countersign_store::{Credential, Cs1Options, Ended, Ending, Keys, Listing, Peer, PeerStore, StoreError};
+use countersign_store::{
+    Credential, Cs1Options, Ended, Ending, Keys, Listing, Peer, PeerStore, ReplayShare, StoreError,
+};
 
 use super::ages::Age;
 use super::uses::Mark;
@@ -53,6 +55,8 @@ pub(super) struct Identified {
     /// From then on it is refused, whether or not anybody has tidied up.
     ends: Option<UnixTime>,
     pub(super) mark: Arc<Mark>,
+    /// Of the log of used nonces; all credentials of the peer have one.
+    pub(super) share: Arc<ReplayShare>,
 }
 
 impl Identified {
@@ -155,8 +159,10 @@ impl Snapshot {
         for peer in &peers {
             snapshot.ages.extend(Age::of(peer));
             snapshot.rotating.extend(peer.has_answered().then(|| peer.clone()));
+            let known = |one: &Credential| before?.live.get(&one.uid).map(|who| Arc::clone(&who.share));
+            let share = peer.credentials.iter().find_map(known).unwrap_or_default();
             for credential in &peer.credentials {
-                snapshot.add(peer, credential, before);
+                snapshot.add(peer, credential, before, &share);
             }
         }
         // Last, so that what has ended never takes the place of what lives.
@@ -168,7 +174,7 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    fn add(&mut self, peer: &Peer, credential: &Credential, before: Option<&Self>) {
+    fn add(&mut self, peer: &Peer, credential: &Credential, before: Option<&Self>, share: &Arc<ReplayShare>) {
         let known = before.and_then(|before| before.live.get(&credential.uid));
         let mark = known.map_or_else(|| Mark::of(credential), |who| who.mark.follow(credential));
         let ends = peer.ends(credential);
@@ -179,6 +185,7 @@ impl Snapshot {
             profile: peer.profile,
             ends,
             mark,
+            share: Arc::clone(share),
         });
         self.live.insert(credential.uid, Arc::clone(&who));
         match &credential.keys {

@@ -21,9 +21,6 @@ use crate::server::pairing::Pairing;
 use crate::server::proxies::TrustedProxies;
 use crate::server::snapshot::Snapshot;
 
-/// Live burned challenges and nonces at most, at most 24 bytes each.
-const REPLAY_CAPACITY: usize = 1_000_000;
-
 /// Makes an [`Authenticator`].
 pub struct Builder {
     service: ServiceName,
@@ -171,7 +168,7 @@ impl Builder {
     pub fn build(self) -> Result<Authenticator, StoreError> {
         let snapshot = Snapshot::read(&*self.store, None)?;
         let now = self.clock.now();
-        let replays = ReplayLog::new(REPLAY_CAPACITY);
+        let replays = ReplayLog::new(self.limits.replay_capacity);
         let mut cs1 = Cs1::new(
             &self.service,
             self.challenge_lifetime,

@@ -115,8 +115,13 @@ pub(super) fn judge(
         }
     };
     attempt.with_credential(&who);
-    let verified =
-        unclaimed.claim(&session, |id, until| burn(inner, id, until, now, Refusal::RequestReplayed))?;
+    let verified = unclaimed.claim(&session, |id, until| {
+        // So that nobody fills the log alone.
+        inner.limiters.nonce(&who.share, now)?;
+        burn(inner, id, until, now, Refusal::RequestReplayed)?;
+        who.share.count(until);
+        Ok(())
+    })?;
     let Kept { content, coverage, .. } = verified.keep();
     let mut signed = signed;
     for name in [SIGNATURE_INPUT, SIGNATURE] {
