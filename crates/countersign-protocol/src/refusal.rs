@@ -192,7 +192,9 @@ impl Refusal {
     }
 
     /// Whether it counts as a failed attempt: what somebody does who guesses, replays or forges. A request that
-    /// is only malformed, early or late does not. Nor does a token: its seal has 128 bits and cannot be guessed,
+    /// is only malformed, early or late does not. Nor does one under `cs1` with the right MAC, be it that it was used or its content
+    /// changed: nothing is guessed by that, and whoever has captured one, or a proxy that sends twice, must not lock out the peer
+    /// whose address he shares. Nor does a token: its seal has 128 bits and cannot be guessed,
     /// and after a restart every honest caller comes with one that does not open any more.
     #[must_use]
     pub const fn is_failure(&self) -> bool {
@@ -213,8 +215,6 @@ impl Refusal {
                 | Self::WrongBinding
                 | Self::ZeroShare
                 | Self::DirectOff
-                | Self::RequestReplayed
-                | Self::DigestMismatch
                 | Self::NothingOutstanding
         )
     }

@@ -5,6 +5,7 @@
 
 mod server_support;
 
+use bytes::Bytes;
 use countersign::PeerStore as _;
 use countersign::protocol::UnixTime;
 use countersign::protocol::cs1::nonce::ServerNonce;
@@ -312,6 +313,31 @@ async fn a_peer_that_fills_its_share_of_the_replay_log_waits_and_the_others_go_o
     let signer = Signer { now: target.clock.now(), ..session.signer() };
     let request = signer.sign(Request::post("/orders"), "content");
     target.let_in(&signer, &request, &target.send(request.clone()).await);
+}
+
+#[tokio::test]
+async fn replays_of_a_captured_request_lock_out_nobody_at_the_same_address() {
+    let options = Cs1Options { danger_direct: true, ..Cs1Options::default() };
+    let target = Target::with(options, |builder| builder.limits(Limits::default()));
+    let session = target.session().await;
+    let captured = [session.signer(), target.direct_signer()]
+        .map(|signer| signer.sign(Request::post("/orders"), "content"));
+    for request in &captured {
+        assert_eq!(target.send(request.clone()).await.status, 200);
+    }
+    let changed = session.sign(Request::post("/orders"), "content").map(|_| Bytes::from_static(b"Content"));
+    assert_eq!(target.send(changed).await.status, 401);
+    let mut told = std::collections::BTreeSet::new();
+    for number in 0..700 {
+        told.insert(target.send(captured[number % 2].clone()).await.status);
+    }
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), [401, 429], "they are limited as what is refused is");
+    (target.began(), target.committed());
+    let next = target.session().await;
+    for signer in [session.signer(), next.signer(), target.direct_signer()] {
+        let request = signer.sign(Request::post("/orders"), "content");
+        target.let_in(&signer, &request, &target.send(request.clone()).await);
+    }
 }
 
 #[tokio::test]
