@@ -305,7 +305,8 @@ async fn a_peer_that_fills_its_share_of_the_replay_log_waits_and_the_others_go_o
     let answer = target.send(request.clone()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     others.signer().verify(&request, &answer).unwrap();
-    (target.began(), target.committed());
+    target.began();
+    target.committed();
     // A newer snapshot of the peers forgets nothing.
     target.remove("other");
     target.turned_away(&target.send(sign()).await, 429, "rate-limited", "rate-limited-nonces");
@@ -332,7 +333,8 @@ async fn replays_of_a_captured_request_lock_out_nobody_at_the_same_address() {
         told.insert(target.send(captured[number % 2].clone()).await.status);
     }
     assert_eq!(told.into_iter().collect::<Vec<_>>(), [401, 429], "they are limited as what is refused is");
-    (target.began(), target.committed());
+    target.began();
+    target.committed();
     let next = target.session().await;
     for signer in [session.signer(), next.signer(), target.direct_signer()] {
         let request = signer.sign(Request::post("/orders"), "content");
