@@ -19,6 +19,7 @@ const BEGIN: &[u8] = b"cs=(";
 impl Input {
     /// Begins with these components, with just the room for those with these names and `parameters` behind them, and `more`
     /// bytes: a value that fills its room becomes that of a field without being copied.
+    #[allow(clippy::slow_vector_initialization, reason = "the C library gives zeroed room more slowly")]
     #[inline]
     pub(super) fn begin<'n>(
         start: &str,
@@ -29,7 +30,6 @@ impl Input {
         let components: usize = names.map(|name| name.len() + " \"\"".len()).sum();
         let parameters: usize = parameters.iter().map(|piece| piece.len()).sum();
         let length = BEGIN.len() + start.len() + components + more + parameters;
-        // Room that is zeroed by whoever gives it is not the room that was given back a moment ago.
         let mut room = Vec::with_capacity(length);
         room.resize(length, 0);
         let mut input = Self { room, used: 0 };
