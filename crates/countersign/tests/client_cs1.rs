@@ -417,3 +417,51 @@ async fn handshakes_are_on_the_trail_and_narrated_without_keys_tickets_and_secre
     let debugged = format!("{client:?}");
     assert!(!debugged.contains(&ticket), "{debugged}");
 }
+
+#[tokio::test]
+async fn cs_5_each_handshake_has_a_nonce_and_a_share_of_its_own() {
+    let (orders, client) = started(Script::default()).await;
+    for _ in 0..3 {
+        assert!(client.send(get("/")).await.is_ok());
+        orders.forget();
+    }
+    let seen = orders.seen();
+    let of = |path: &str, member: &str| -> Vec<String> {
+        let bodies = seen.iter().filter(|seen| seen.path == path);
+        let bodies = bodies.map(|seen| serde_json::from_slice::<serde_json::Value>(&seen.body).unwrap());
+        bodies.map(|body| body[member].as_str().unwrap().to_owned()).collect()
+    };
+    for member in ["nonce", "ephemeral"] {
+        let mut first = of("/authenticate", member);
+        assert_eq!(first, of("/verify_challenge", member), "M3 says what M1 said (CS-6)");
+        first.sort();
+        first.dedup();
+        assert_eq!(first.len(), 3, "{member}");
+    }
+}
+
+#[tokio::test]
+async fn cs_44_no_handshake_over_plain_http_to_another_machine_nor_after_a_redirect() {
+    let keys = client_support::Keys::new();
+    let error = Client::new(&keys.orders_by_cs1_at("http://orders.example")).unwrap_err();
+    assert!(matches!(error, ClientError::PlainHttp(_)), "{error}");
+    let to = |path: &'static str| -> Said { (307, vec![("location", path.to_owned())], String::new()) };
+    for (redirected, paths) in [
+        ("/authenticate", &["/authenticate"][..]),
+        ("/verify_challenge", &["/authenticate", "/verify_challenge"]),
+    ] {
+        let challenge = json!({"challenge": format!("1800000000.{}", "A".repeat(64)), "expiresIn": 30});
+        let fake = Fake::start(move |seen| match seen.path.as_str() {
+            path if path == redirected => to("/elsewhere"),
+            _ => (200, vec![], challenge.to_string()),
+        })
+        .await;
+        let client = Client::new(&keys.orders_by_cs1_at(fake.url())).unwrap();
+        let error = client.send(post("/x", "the data")).await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Handshake { error: ReplyError::Status { status: 307, .. }, .. }),
+            "{error}"
+        );
+        assert_eq!(fake.paths(), paths);
+    }
+}
