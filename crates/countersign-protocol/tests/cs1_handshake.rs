@@ -14,7 +14,7 @@ use countersign_protocol::cs1::client::{
 };
 use countersign_protocol::cs1::server::{self, Attempt, Candidate, Effort, Holders, Pair};
 use countersign_protocol::cs1::ticket::{Claims, TicketKeys};
-use countersign_protocol::cs1::{Binding, Ephemeral, Exporter, Issuer, PairKeys, SessionKeys, ZeroShare};
+use countersign_protocol::cs1::{Binding, Ephemeral, Exporter, Issuer, PairKeys, SessionKeys};
 use countersign_protocol::identity::{ApiKey, CredentialId};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::{Malformed, Refusal};
@@ -209,7 +209,7 @@ fn two_handshakes_of_one_pair_have_nothing_in_common() {
 #[test]
 fn what_is_agreed_is_erased_when_it_is_dropped() {
     fn is_erased<T: ZeroizeOnDrop>(_: &T) {}
-    let agree: fn(Ephemeral, &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, ZeroShare> = Ephemeral::agree;
+    let agree = |ours: Ephemeral, theirs: &[u8; 32]| ours.agree(theirs);
     let share = Ephemeral::new(&Zeroizing::new([1; 32])).share();
     is_erased(&agree(Ephemeral::new(&Zeroizing::new([2; 32])), &share).unwrap());
     let keys = World::new(Binding::None).shake(|_, _| {}).unwrap().keys;
