@@ -40,9 +40,10 @@ impl State {
     }
 
     fn bytes(self) -> [u8; 32] {
+        // Two at a time: what the compiler makes of one word at a time is eight times as long, and the outer hash waits for it.
         let mut bytes = [0; 32];
-        for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
-            *to = word.to_be_bytes();
+        for (to, [one, two]) in bytes.as_chunks_mut().0.iter_mut().zip(self.0.as_chunks().0) {
+            *to = (u64::from(*one) << 32 | u64::from(*two)).to_be_bytes();
         }
         bytes
     }
@@ -80,12 +81,13 @@ impl<const BLOCKS: usize> Hasher<BLOCKS> {
     /// Takes the next piece.
     #[inline(always)]
     pub(crate) fn update(&mut self, piece: &[u8]) {
-        let room = self.gathered.as_flattened_mut().get_mut(self.used..Self::ROOM).unwrap_or_default();
-        if let Some(room) = room.get_mut(..piece.len()) {
-            copy(piece, room);
-            self.used += piece.len();
-        } else {
-            self.update_in_parts(piece);
+        let end = self.used + piece.len();
+        match self.gathered.as_flattened_mut().get_mut(self.used..end) {
+            Some(room) if end <= Self::ROOM => {
+                copy(piece, room);
+                self.used = end;
+            }
+            _ => self.update_in_parts(piece),
         }
     }
 
