@@ -12,6 +12,9 @@ pub enum State {
     TicketKeys,
     /// The nonces and challenges that were used (CS-42). Written at a clean stop, removed at the next start.
     ReplayLog,
+    /// Up to when something may have been accepted of which no log tells, because one was lost (CS-43). Its time is all that it
+    /// says. It stays: a later log knows nothing of what was lost before it.
+    Lost,
 }
 
 impl State {
@@ -21,6 +24,7 @@ impl State {
         match self {
             Self::TicketKeys => "ticket-keys",
             Self::ReplayLog => "replay-log",
+            Self::Lost => "replay-log-lost",
         }
     }
 }

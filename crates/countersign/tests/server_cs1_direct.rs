@@ -98,6 +98,48 @@ async fn cs_40_where_an_exporter_is_configured_it_cannot_be_on_and_is_refused() 
 }
 
 #[tokio::test]
+async fn cs_12_of_several_processes_each_takes_only_what_has_its_own_nonce() {
+    let direct = Cs1Options { danger_direct: true, ..Cs1Options::default() };
+    let first = Target::with(direct, |builder| builder.one_of_several(true));
+    let mut second = Target::with(direct, |builder| builder.one_of_several(true));
+    // Another process with the same pair, under the same name.
+    second.remove("ledger");
+    second.pair = first.pair.clone();
+    second.add(first.pair.peer("ledger", direct));
+    first.advance(100);
+    second.advance(100);
+    let own = first.direct_signer().sign(Request::post("/orders"), "content");
+    let mut nonces = Vec::new();
+    for process in [&first, &second] {
+        let answer = process.send(own.clone()).await;
+        process.turned_away(&answer, 401, "nonce-required", "nonce-required");
+        nonces.push(accept::asked(&answer.headers, &first.pair.name()).unwrap());
+    }
+    for (giver, other, nonce) in [(&first, &second, &nonces[0]), (&second, &first, &nonces[1])] {
+        let signer = giver.direct_signer();
+        let request = signer.sign_with(Request::post("/orders"), "content", Nonce::OfServer(nonce));
+        giver.let_in(&signer, &request, &giver.send(request.clone()).await);
+        other.turned_away(&other.send(request.clone()).await, 401, "nonce-required", "nonce-required");
+        giver.turned_away(&giver.send(request).await, 401, "request-replayed", "request-replayed");
+    }
+}
+
+#[tokio::test]
+async fn cs_12_who_keeps_no_state_takes_requests_without_a_handshake_only_with_its_own_nonce() {
+    let pair = Pair::new();
+    let world = World::with_pair(&pair, Cs1Options { danger_direct: true, ..Cs1Options::default() });
+    world.advance(100);
+    let signer = Signer { name: pair.name(), keys: pair.direct(), now: world.clock.now(), window: 30 };
+    let answer = world.send(signer.sign(Request::post("/orders"), "content")).await;
+    world.assert_refused(&answer, 401, "nonce-required", "nonce-required");
+    let nonce = accept::asked(&answer.headers, &signer.name).unwrap();
+    let request = signer.sign_with(Request::post("/orders"), "content", Nonce::OfServer(&nonce));
+    let answer = world.send(request.clone()).await;
+    assert_eq!(answer.status, 200);
+    signer.verify(&request, &answer).unwrap();
+}
+
+#[tokio::test]
 async fn cs_41_outside_of_the_window_a_nonce_is_asked_for() {
     let target = Target::direct();
     let now = target.clock.now().0;

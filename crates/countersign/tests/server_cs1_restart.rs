@@ -47,11 +47,50 @@ async fn cs_43_after_a_crash_what_may_have_been_taken_needs_a_nonce_of_the_serve
     // A nonce of the server from before the next crash is none.
     target.restart();
     target.turned_away(&target.send(repeated).await, 401, "nonce-required", "nonce-required");
-    // Later than that it goes on by itself.
-    target.advance(7);
+    // Later than that it goes on by itself. (The run before may have gone on for some seconds after its last note.)
+    target.advance(15);
     let signer = Signer { now: target.clock.now(), ..session.signer() };
     let later = signer.sign(Request::post("/orders"), "content");
     target.let_in(&signer, &later, &target.send(later.clone()).await);
+    target.turned_away(&target.send(request).await, 401, "nonce-required", "nonce-required");
+}
+
+#[tokio::test]
+async fn cs_43_a_clean_stop_after_a_crash_does_not_make_up_for_what_was_lost() {
+    let mut target = Target::direct();
+    let session = target.session().await;
+    let signed = session.sign(Request::post("/orders"), "content");
+    target.let_in(&session.signer(), &signed, &target.send(signed.clone()).await);
+    let direct = {
+        let signer = target.direct_signer();
+        let request = signer.sign(Request::post("/orders"), "content");
+        target.let_in(&signer, &request, &target.send(request.clone()).await);
+        request
+    };
+    for crash in [true, false, false, true, true, false] {
+        if !crash {
+            target.authenticator.flush().unwrap();
+        }
+        target.restart();
+        for request in [&signed, &direct] {
+            let answer = target.send(request.clone()).await;
+            target.turned_away(&answer, 401, "nonce-required", "nonce-required");
+        }
+        target.advance(1);
+    }
+}
+
+#[tokio::test]
+async fn cs_43_what_was_changed_or_came_from_a_backup_counts_as_lost() {
+    let mut target = Target::direct();
+    target.authenticator.flush().unwrap();
+    // A store in which this does not open: here one that has no other state either.
+    for state in [State::TicketKeys, State::ReplayLog] {
+        target.state.forget(state).unwrap();
+    }
+    target.state.keep(State::Lost, UnixTime(0), b"").unwrap();
+    target.restart();
+    let request = target.direct_signer().sign(Request::post("/orders"), "content");
     target.turned_away(&target.send(request).await, 401, "nonce-required", "nonce-required");
 }
 

@@ -47,13 +47,16 @@ pub(crate) fn run(home: &Home, args: ServeArgs) -> Result<(), Failure> {
     let builder = match State::open(home, Arc::clone(&local))? {
         Some(state) => Authenticator::builder(config.service.clone(), store).state(Arc::new(state)),
         None => {
-            tracing::warn!("another `serve` runs on this data directory: sessions of this one end with it");
+            tracing::warn!(
+                "another `serve` runs on this data directory: sessions of this one end with it, and it takes requests without a handshake only with a nonce of its own"
+            );
             Authenticator::builder(config.service.clone(), store)
         }
     };
     let authenticator = builder
         .pairing(Arc::clone(&local) as Arc<dyn PairingStore>)
         .audit(trail)
+        .one_of_several(config.serve.one_of_several.unwrap_or(config.secrets.vault.is_some()))
         .rotation(config.rotation.settings())
         .challenge_lifetime(config.challenge.lifetime())
         .token_lifetime(config.token.lifetime())

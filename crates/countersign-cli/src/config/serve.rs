@@ -23,6 +23,8 @@ pub(crate) struct Serve {
     pub(crate) max_connections_per_source: Bounded<1, 1_000_000>,
     trusted_proxies: Vec<Spanned<String>>,
     pub(crate) external_urls: Vec<ExternalUrlText>,
+    /// Unless it is set: whether peers come from a place that nodes share.
+    pub(crate) one_of_several: Option<bool>,
     proxy_header: Option<Spanned<ProxyHeaderName>>,
 }
 
@@ -38,6 +40,7 @@ impl Default for Serve {
             max_connections_per_source: Bounded(1024),
             trusted_proxies: Vec::new(),
             external_urls: Vec::new(),
+            one_of_several: None,
             proxy_header: None,
         }
     }

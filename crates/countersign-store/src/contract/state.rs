@@ -5,7 +5,7 @@ use countersign_protocol::UnixTime;
 use super::NOW;
 use crate::{State, StateStore};
 
-const BOTH: [State; 2] = [State::TicketKeys, State::ReplayLog];
+const ALL: [State; 3] = [State::TicketKeys, State::ReplayLog, State::Lost];
 
 /// Runs the suite; `make` gives a fresh, empty store each time.
 ///
@@ -26,7 +26,7 @@ fn kept(store: &impl StateStore, state: State) -> Option<(UnixTime, Vec<u8>)> {
 }
 
 fn a_fresh_store_keeps_nothing(store: &impl StateStore) {
-    for state in BOTH {
+    for state in ALL {
         assert_eq!(kept(store, state), None);
         assert!(!store.has(state).unwrap());
         assert!(store.take(state).unwrap().is_none());

@@ -11,7 +11,7 @@ use crate::{State, StoreError};
 
 impl SqliteStore {
     /// The bytes of a store file that holds what this one holds now, and nothing that was removed from it, but for what
-    /// a server keeps for its own next start. What is
+    /// a server keeps for its own next start: of that there is only that it is not there. What is
     /// sealed stays sealed under the same keys. `beside` says where room is made for it meanwhile.
     ///
     /// # Errors
@@ -30,8 +30,14 @@ impl SqliteStore {
         let copy = Connection::open(unfinished.path())?;
         copy.pragma_update(None, "journal_mode", "DELETE")?;
         copy.pragma_update(None, "secure_delete", true)?;
-        for state in [State::TicketKeys, State::ReplayLog] {
-            copy.execute("DELETE FROM aside WHERE name = ?1", params![state.as_str()])?;
+        let mut served = 0;
+        for state in [State::TicketKeys, State::ReplayLog, State::Lost] {
+            served += copy.execute("DELETE FROM aside WHERE name = ?1", params![state.as_str()])?;
+        }
+        // Whoever starts from the copy does not know what was accepted here. A row that does not open tells it that.
+        if served > 0 {
+            let lost = State::Lost.as_str();
+            copy.execute("INSERT INTO aside (name, kept, sealed) VALUES (?1, 0, x'')", params![lost])?;
         }
         // A code that is burned here must not be open again there.
         copy.execute("DELETE FROM aside WHERE substr(name, 1, length(?1)) = ?1", params![pairing::PREFIX])?;

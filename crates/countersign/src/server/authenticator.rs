@@ -184,7 +184,7 @@ impl Authenticator {
     /// The store cannot be written.
     pub fn flush(&self) -> Result<(), StoreError> {
         Upkeep::fold_all(self);
-        let closed = self.0.cs1.tickets.close(&self.0.replays, self.0.clock.now());
+        let closed = self.0.cs1.tickets.close(&self.0.replays, || self.0.clock.now());
         Upkeep::note(self, true).and(closed)
     }
 

@@ -39,6 +39,7 @@ pub struct Builder {
     counter: Option<Counter>,
     external_urls: Vec<ExternalUrl>,
     max_held: usize,
+    one_of_several: bool,
     state: Option<Arc<dyn StateStore>>,
     rotation: crate::rotation::Settings,
     pairing: Option<Arc<dyn PairingStore>>,
@@ -62,10 +63,20 @@ impl Builder {
     }
 
     /// Keeps ticket keys and, at a clean stop ([`Authenticator::flush`]), the log of used nonces for the next start (`cs1`, CS-42).
-    /// For one process at a time. Default: nothing is kept, and every restart ends all sessions.
+    /// For one process at a time. Default: nothing is kept, and every restart ends all sessions. Requests without a handshake then
+    /// always need a nonce of ours ([`Builder::one_of_several`]), for nothing tells what other processes accept.
     #[must_use]
     pub fn state(mut self, state: Arc<dyn StateStore>) -> Self {
         self.state = Some(state);
+        self
+    }
+
+    /// Says whether other processes hold the keys of the same peers and are reached under the same external URLs, as behind a
+    /// balancer. Requests without a handshake (`cs1`, section 9) are then taken only with a nonce that this process gave: nothing
+    /// else keeps two of them from accepting one request once each (CS-12). Default: no, if [`Builder::state`] is set.
+    #[must_use]
+    pub fn one_of_several(mut self, yes: bool) -> Self {
+        self.one_of_several = yes;
         self
     }
 
@@ -166,6 +177,7 @@ impl Builder {
             self.challenge_lifetime,
             self.external_urls,
             self.max_held,
+            self.one_of_several,
             self.state,
             &replays,
             now,
@@ -221,6 +233,7 @@ impl Authenticator {
             counter: None,
             external_urls: Vec::new(),
             max_held: cs1::HOLD,
+            one_of_several: false,
             state: None,
             rotation: crate::rotation::Settings::default(),
             pairing: None,

@@ -95,14 +95,14 @@ pub(super) fn judge(
             let keys = opened.keys_on(exporter)?;
             signed = target(inner, authenticator, parts)?;
             let request = RequestParts { fields: &parts.headers, ..signed.parts() };
-            let policy = lost.map_or(policy, |start| policy.after_crash(start));
+            let policy = lost.map_or(policy, |up_to| policy.after_crash(up_to));
             let unclaimed = claimed.verify(&keys.request, &request, policy)?;
             (Arc::clone(who), keys.response.clone(), claims.keys.id, unclaimed)
         }
         KeyName::Direct { client, server } => {
             signed = target(inner, authenticator, parts)?;
             let request = RequestParts { fields: &parts.headers, ..signed.parts() };
-            let policy = inner.cs1.tickets.lost().map_or(policy, |start| policy.after_crash(start));
+            let policy = inner.cs1.lost_of_pairs().map_or(policy, |up_to| policy.after_crash(up_to));
             let pair = Pair { client, server };
             let (credential, unclaimed) =
                 direct::verify(inner, attempt, &snapshot, pair, &claimed, &request, policy)?;

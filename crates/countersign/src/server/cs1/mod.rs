@@ -20,6 +20,9 @@ mod serve;
 mod stream;
 mod tickets;
 
+#[cfg(test)]
+mod restarts;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -55,6 +58,8 @@ pub(super) struct Cs1 {
     pub(super) external: ArcSwap<Vec<ExternalUrl>>,
     /// How many bytes of a message's content are held until they are verified.
     pub(super) hold: usize,
+    /// Other processes have the keys of the same pairs.
+    one_of_several: bool,
 }
 
 /// How many bytes of content are held unless it is set otherwise (CS-37).
@@ -66,6 +71,7 @@ impl Cs1 {
         lifetime: Lifetime,
         external: Vec<ExternalUrl>,
         hold: usize,
+        one_of_several: bool,
         state: Option<Arc<dyn StateStore>>,
         replays: &ReplayLog,
         now: UnixTime,
@@ -76,7 +82,13 @@ impl Cs1 {
             tickets: Tickets::open(service, state, replays, now)?,
             external: ArcSwap::from_pointee(external),
             hold,
+            one_of_several,
         })
+    }
+
+    /// Up to which time requests under the keys of a pair may have been accepted of which our log does not tell.
+    pub(super) fn lost_of_pairs(&self) -> Option<UnixTime> {
+        if self.one_of_several { Some(tickets::ALWAYS) } else { self.tickets.lost() }
     }
 }
 

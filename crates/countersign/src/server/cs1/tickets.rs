@@ -12,14 +12,18 @@ use countersign_store::{Opened, ReplayLog, State, StateStore, StoreError, Ticket
 use zeroize::Zeroizing;
 
 /// How often it is written down that the keys are in use, in seconds.
-const NOTE_EVERY: u64 = 60;
+const NOTE_EVERY: u64 = 5;
+/// So long after the last note a run that crashed may have gone on, in seconds: a note takes its time, too.
+const UNNOTED: u64 = NOTE_EVERY + 2;
+/// Without state nobody knows what another process of this service has accepted under the keys of a pair, at whatever time.
+pub(super) const ALWAYS: UnixTime = UnixTime(u64::MAX);
 /// So much before they have served their time keys are replaced by whoever can write the new ones down, in seconds.
 const EARLY: u64 = 30 * 60;
 
 /// What is not kept of an opened ticket.
 enum Uncached {
     Refused(Refusal),
-    /// It is of a run whose log of used nonces is lost.
+    /// It is of an earlier run, of which the log of used nonces may be lost.
     Lost(Box<Claims>, UnixTime),
 }
 
@@ -33,8 +37,9 @@ pub(in crate::server) struct Tickets {
     opened: TicketCache,
     /// When it was last written down that the keys are in use, in seconds since 1970.
     noted: AtomicU64,
-    /// Up to when something may have been accepted of which nothing is known, if the log of used nonces of the run before was
-    /// lost (CS-43): when this run began, or when that one was last in use by a clock that was ahead of ours.
+    /// Up to when something may have been accepted of which nothing is known, if a log of used nonces was ever lost (CS-43): when
+    /// the run after it began, or up to when the one before it may have gone on by a clock that was ahead. It is kept for the
+    /// next start as well: what that reads of this run says nothing about what was lost before.
     lost: Option<UnixTime>,
     /// Whether the log of used nonces was written for the next start.
     closed: AtomicBool,
@@ -42,24 +47,34 @@ pub(in crate::server) struct Tickets {
 
 impl Tickets {
     /// The keys of the last run, if there was one; else new ones. What the last run wrote of used nonces is read back, and is
-    /// gone from then on.
+    /// gone from then on. Without `state` every request without a handshake needs a nonce of ours: there may be other processes
+    /// that hold the keys of the pair (CS-12).
     pub(super) fn open(
         service: &ServiceName,
         state: Option<Arc<dyn StateStore>>,
         replays: &ReplayLog,
         now: UnixTime,
     ) -> Result<Self, StoreError> {
-        let (mut keys, mut remembers, mut last) = (None, false, now);
+        let (mut keys, mut lost) = (None, Some(ALWAYS));
         if let Some(state) = &state {
             let log = state.take(State::ReplayLog)?;
             let kept = state.kept(State::TicketKeys)?;
-            last = [&kept, &log].into_iter().flatten().map(|kept| kept.at).fold(now, UnixTime::max);
-            // Whoever has never run has forgotten nothing.
-            remembers = match (&kept, log) {
-                (None, None) => !state.has(State::TicketKeys)?,
+            let before = state.kept(State::Lost)?;
+            let remembers = match (&kept, &log) {
+                // What is there and does not open, which may have said anything; also in what came from a backup.
+                _ if before.is_none() && state.has(State::Lost)? => false,
+                // Whoever has never run has forgotten nothing.
+                (None, None) => before.is_none() && !state.has(State::TicketKeys)?,
                 (_, Some(log)) if log.at <= now => replays.import(&log.bytes, now).is_some(),
                 _ => false,
             };
+            lost = before.map(|before| before.at);
+            if !remembers {
+                let notes = [&kept, &log].into_iter().flatten().map(|kept| kept.at.plus(UNNOTED));
+                let up_to = notes.chain(lost).fold(now, UnixTime::max);
+                state.keep(State::Lost, up_to, b"")?;
+                lost = Some(up_to);
+            }
             // A clock that is behind would revive tickets, and nonces that were forgotten (CS-45).
             if let Some(kept) = kept.filter(|kept| kept.at <= now) {
                 keys = TicketKeys::import(service.clone(), &kept.bytes);
@@ -74,7 +89,6 @@ impl Tickets {
             }
             None => TicketKeys::new(service.clone(), &random, now),
         };
-        let lost = (!remembers).then_some(last);
         let (opened, closed) = (TicketCache::new(OPENED), AtomicBool::new(false));
         let this = Self { keys: RwLock::new(keys), state, opened, noted: AtomicU64::new(0), lost, closed };
         // Before the first ticket is given out.
@@ -95,7 +109,7 @@ impl Tickets {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).seal(claims, random())
     }
 
-    /// Opens a ticket; and when the log of the run that sealed it was lost, if it was.
+    /// Opens a ticket; and, if it is of an earlier run, up to when a log was lost, if one was.
     pub(super) fn open_ticket(
         &self,
         ticket: &str,
@@ -118,7 +132,7 @@ impl Tickets {
         }
     }
 
-    /// When the log of the run before was lost, if it was.
+    /// Up to when a log was lost, if one was: see the field.
     pub(super) const fn lost(&self) -> Option<UnixTime> {
         self.lost
     }
@@ -154,15 +168,20 @@ impl Tickets {
 
     /// Whether nothing may be burned any more: the next start would not know of it.
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Writes down which nonces were used, at a clean stop. Nothing is accepted any more from then on, also where a connection is
     /// still open. Blocks.
-    pub(in crate::server) fn close(&self, replays: &ReplayLog, now: UnixTime) -> Result<(), StoreError> {
+    pub(in crate::server) fn close(
+        &self,
+        replays: &ReplayLog,
+        clock: impl FnOnce() -> UnixTime,
+    ) -> Result<(), StoreError> {
         let Some(state) = &self.state else { return Ok(()) };
-        // Before the log is read: who burns after that sees it.
-        self.closed.store(true, Ordering::Release);
+        // Before the log is read, and before the time is: who burns after that sees it.
+        self.closed.store(true, Ordering::SeqCst);
+        let now = clock();
         let bytes = self.keys.read().unwrap_or_else(PoisonError::into_inner).export();
         state.keep(State::TicketKeys, now, &bytes)?;
         state.keep(State::ReplayLog, now, &replays.export(now))
