@@ -17,6 +17,7 @@ service = "{service}"
 listen = ["https://127.0.0.1:8443"]
 # upstream = "http://127.0.0.1:8080"    # where authenticated requests go
 # admin = "127.0.0.1:9443"              # /healthz, /readyz, /metrics
+# one_of_several = false                # other nodes have the same peers and URLs
 # trusted_proxies = ["10.0.0.7"]        # balancers that end connections before they get here
 # proxy_header = "x-forwarded-for"      # or "forwarded": where these say for whom they speak
 

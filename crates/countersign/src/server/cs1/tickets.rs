@@ -75,6 +75,12 @@ impl Tickets {
                 state.keep(State::Lost, up_to, b"")?;
                 lost = Some(up_to);
             }
+            if let Some(ahead) = lost.filter(|up_to| up_to.since(now) > 60) {
+                tracing::warn!(
+                    until = ahead.0,
+                    "what was accepted by a clock that was ahead is not known any more: requests without a handshake, and those of sessions from before a restart, need a nonce of ours until then (docs/troubleshooting.md, \"A wrong clock\")"
+                );
+            }
             // A clock that is behind would revive tickets, and nonces that were forgotten (CS-45).
             if let Some(kept) = kept.filter(|kept| kept.at <= now) {
                 keys = TicketKeys::import(service.clone(), &kept.bytes);
