@@ -23,16 +23,13 @@ mod tickets;
 #[cfg(test)]
 mod restarts;
 
-use std::sync::Arc;
-
 use arc_swap::ArcSwap;
 use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::nonce::NonceIssuer;
 use countersign_protocol::cs1::{Exporter, Issuer};
-use countersign_protocol::identity::ServiceName;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::Lifetime;
-use countersign_store::{ClaimError, ReplayLog, StateStore, StoreError, random};
+use countersign_store::{ClaimError, random};
 use zeroize::Zeroizing;
 
 use super::authenticator::Inner;
@@ -67,23 +64,20 @@ pub(super) const HOLD: usize = 1 << 20;
 
 impl Cs1 {
     pub(super) fn new(
-        service: &ServiceName,
         lifetime: Lifetime,
         external: Vec<ExternalUrl>,
         hold: usize,
         one_of_several: bool,
-        state: Option<Arc<dyn StateStore>>,
-        replays: &ReplayLog,
-        now: UnixTime,
-    ) -> Result<Self, StoreError> {
-        Ok(Self {
+        tickets: Tickets,
+    ) -> Self {
+        Self {
             issuer: Issuer::new(&Zeroizing::new(random()), lifetime),
             nonces: NonceIssuer::new(&Zeroizing::new(random())),
-            tickets: Tickets::open(service, state, replays, now)?,
+            tickets,
             external: ArcSwap::from_pointee(external),
             hold,
             one_of_several,
-        })
+        }
     }
 
     /// Up to which time requests under the keys of a pair may have been accepted of which our log does not tell.
