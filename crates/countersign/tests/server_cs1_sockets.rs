@@ -201,6 +201,59 @@ async fn http_1_a_stream_with_a_length_in_the_place_of_trailers_is_committed_by_
     assert_eq!((target.began(), target.committed()), (1, 1));
 }
 
+/// A head that keeps the connection open, as far as it goes.
+fn kept(request: &Request<()>, more: &[&str]) -> String {
+    head(request, more).replacen("connection: close\r\n", "", 1)
+}
+
+#[tokio::test]
+async fn cs_38_http_1_behind_a_forged_stream_the_connection_is_closed() {
+    let target = Target::streaming();
+    let server = Listening::start(target.app.clone()).await;
+    let session = target.session().await;
+    let (request, mac) = session.signer().stream(Request::post("/orders"), b"content", &[]);
+    let framing = ["transfer-encoding: chunked", "trailer: countersign-body-mac"];
+    let forged =
+        kept(&request, &framing) + &format!("6\r\nforged\r\n0\r\ncountersign-body-mac: {mac}\r\n\r\n");
+    let next = session.sign(Request::get("/orders"), "");
+    // `raw` reads until the server closes; the second request is on the way already.
+    let answer = server.raw((forged + &head(&next, &[])).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("digest-mismatch"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert_eq!((target.began(), target.committed()), (1, 0));
+}
+
+#[tokio::test]
+async fn cs_38_http_2_a_forged_stream_is_reset_and_the_others_go_on() {
+    let target = Target::streaming();
+    let server = Listening::start(target.app.clone()).await;
+    let session = target.session().await;
+    let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Body>(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for (content, is_right) in [(b"content", true), (b"Content", false), (b"content", true)] {
+        let (request, mac) = session.signer().stream(Request::post("/orders"), b"content", &[]);
+        let pieces = [data(content), trailers(&[("countersign-body-mac", &mac)])];
+        let mut request = request.map(|()| Body::new(Pieces(pieces.into_iter().collect())));
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = "https://orders.example/orders".parse().unwrap();
+        request.headers_mut().remove("host");
+        // The reset may come before the answer does.
+        let is_whole = match sender.send_request(request).await {
+            Ok(answer) => {
+                assert_eq!(answer.status(), if is_right { 200 } else { 401 });
+                answer.into_body().collect().await.is_ok()
+            }
+            Err(_) => false,
+        };
+        assert_eq!(is_whole, is_right);
+        assert_eq!((target.began(), target.committed()), (1, usize::from(is_right)));
+    }
+    connection.abort();
+}
+
 #[tokio::test]
 async fn http_2_crumbs_of_a_cookie_are_joined_and_another_host_does_not_pass() {
     let target = Target::new();

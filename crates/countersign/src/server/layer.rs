@@ -18,14 +18,23 @@ use super::strip;
 #[derive(Clone, Debug)]
 pub struct AuthLayer {
     authenticator: Authenticator,
-    take_streams: bool,
+    takes: Takes,
+}
+
+/// What of `cs1` its handlers know how to take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Takes {
+    /// Content that is checked while it flows (CS-38).
+    pub(super) streams: bool,
+    /// Upgraded connections of sessions that are not bound to TLS (CS-39).
+    pub(super) danger_upgrades: bool,
 }
 
 impl AuthLayer {
     /// Protects with `authenticator`.
     #[must_use]
     pub fn new(authenticator: Authenticator) -> Self {
-        Self { authenticator, take_streams: false }
+        Self { authenticator, takes: Takes::default() }
     }
 
     /// Lets through requests whose content is a stream (`cs1`, CS-38): it flows to the handler while it is checked, and the
@@ -33,7 +42,17 @@ impl AuthLayer {
     /// has ended without an error.** Default: such requests are refused with 413.
     #[must_use]
     pub const fn take_streams(mut self, take: bool) -> Self {
-        self.take_streams = take;
+        self.takes.streams = take;
+        self
+    }
+
+    /// Lets handlers upgrade connections and answer `CONNECT` under `cs1` also where the session is not bound to TLS
+    /// (`tls-exporter`). **Nothing that travels then is signed**: whoever sits in between, as with the key of a proxy's
+    /// certificate, has the connection once it is open. Default: `Upgrade` is taken out of such requests, and a handler's 101 and every
+    /// `CONNECT` get a signed 500, response-unsignable (CS-39).
+    #[must_use]
+    pub const fn danger_take_upgrades(mut self, take: bool) -> Self {
+        self.takes.danger_upgrades = take;
         self
     }
 }
@@ -42,7 +61,7 @@ impl<S> Layer<S> for AuthLayer {
     type Service = AuthService<S>;
 
     fn layer(&self, inner: S) -> AuthService<S> {
-        AuthService { authenticator: self.authenticator.clone(), take_streams: self.take_streams, inner }
+        AuthService { authenticator: self.authenticator.clone(), takes: self.takes, inner }
     }
 }
 
@@ -50,7 +69,7 @@ impl<S> Layer<S> for AuthLayer {
 #[derive(Clone, Debug)]
 pub struct AuthService<S> {
     authenticator: Authenticator,
-    take_streams: bool,
+    takes: Takes,
     inner: S,
 }
 
@@ -75,11 +94,11 @@ where
         // The service that was polled ready is the one to be called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let (authenticator, take_streams) = (self.authenticator.clone(), self.take_streams);
+        let (authenticator, takes) = (self.authenticator.clone(), self.takes);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             if cs1::is_signed(&parts.headers) {
-                return cs1::serve(authenticator, take_streams, parts, body, inner).await;
+                return cs1::serve(authenticator, takes, parts, body, inner).await;
             }
             let body = RequestBody::new(body);
             let source = authenticator.source(&parts.extensions, &parts.headers);

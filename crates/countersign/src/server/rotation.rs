@@ -22,6 +22,7 @@ use super::authenticator::Authenticator;
 use super::body::RequestBody;
 use super::endpoints::{Answer, json_bytes, put, read as read_body};
 use super::extract::Peer;
+use super::layer::Takes;
 use super::reject::problem_response;
 use super::{cs1, strip};
 
@@ -36,7 +37,7 @@ pub(super) async fn endpoint(
             let authenticator = answering.clone();
             async move { Ok::<_, Infallible>(signed(&authenticator, request).await) }
         });
-        let Ok(response) = cs1::serve(authenticator, false, parts, body, handler).await;
+        let Ok(response) = cs1::serve(authenticator, Takes::default(), parts, body, handler).await;
         return response.map(axum::body::Body::new);
     }
     confirmed(&authenticator, request).await.map(axum::body::Body::new)

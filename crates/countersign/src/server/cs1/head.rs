@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_protocol::cs1::content::ContentRule;
 use countersign_protocol::cs1::request::{Claimed, RequestParts, has_to_be_covered};
-use countersign_protocol::cs1::{Coverage, Kept, KeyName, Policy, accept};
+use countersign_protocol::cs1::{Binding, Coverage, Kept, KeyName, Policy, accept};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::wire::header;
@@ -72,6 +72,8 @@ pub(super) struct Head {
     pub(super) signed: Signed,
     pub(super) content: ContentRule,
     pub(super) coverage: Coverage,
+    /// Whether it is keyed by the TLS connection on which it came (CS-32).
+    pub(super) is_bound: bool,
 }
 
 /// Judges. `parts` has its cookies joined.
@@ -85,7 +87,7 @@ pub(super) fn judge(
     let (snapshot, now) = (inner.peers()?, inner.clock.now());
     let policy = Policy::at(now).with_nonces(&inner.cs1.nonces);
     let signed;
-    let (who, answer, session, unclaimed) = match claimed.key_name() {
+    let (who, answer, session, is_bound, unclaimed) = match claimed.key_name() {
         KeyName::Ticket(ticket) => {
             let (opened, lost) = inner.cs1.tickets.open_ticket(ticket, now)?;
             let claims = opened.claims();
@@ -97,7 +99,8 @@ pub(super) fn judge(
             let request = RequestParts { fields: &parts.headers, ..signed.parts() };
             let policy = lost.map_or(policy, |up_to| policy.after_crash(up_to));
             let unclaimed = claimed.verify(&keys.request, &request, policy)?;
-            (Arc::clone(who), keys.response.clone(), claims.keys.id, unclaimed)
+            let is_bound = claims.binding == Binding::TlsExporter;
+            (Arc::clone(who), keys.response.clone(), claims.keys.id, is_bound, unclaimed)
         }
         KeyName::Direct { client, server } => {
             signed = target(inner, authenticator, parts)?;
@@ -108,7 +111,7 @@ pub(super) fn judge(
                 direct::verify(inner, attempt, &snapshot, pair, &claimed, &request, policy)?;
             let keys = credential.direct().ok_or(Refusal::DirectOff)?;
             let answer = MacKey::new(keys.server_to_client.as_slice());
-            (Arc::clone(&credential.who), answer, keys.id, unclaimed)
+            (Arc::clone(&credential.who), answer, keys.id, false, unclaimed)
         }
     };
     attempt.with_credential(&who);
@@ -121,7 +124,7 @@ pub(super) fn judge(
             signed.fields.insert(name, value.clone());
         }
     }
-    Ok(Head { who, answer, signed, content, coverage })
+    Ok(Head { who, answer, signed, content, coverage, is_bound })
 }
 
 /// A fresh nonce for a request that was refused because it needs one: the value of `Accept-Signature` (CS-43).

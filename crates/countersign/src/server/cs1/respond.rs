@@ -41,6 +41,8 @@ pub(super) struct Signer<'a> {
     pub(super) version: Version,
     /// Whether the other side takes trailers.
     pub(super) trailers: bool,
+    /// Whether the handler may upgrade the connection (CS-39).
+    pub(super) upgrades: bool,
     /// Whether the request's content has turned out not to be what was signed, if it is a stream.
     pub(super) request: Option<&'a Arc<AtomicBool>>,
 }
@@ -57,6 +59,9 @@ enum Content {
 impl Signer<'_> {
     /// The response that is sent: signed, also where the handler's own cannot be.
     pub(super) async fn sign(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.upgrades {
+            return self.no_upgrade();
+        }
         let (mut parts, body) = response.into_parts();
         // Ours to say, all three. A handler's own digest is replaced by that of what is sent.
         for name in [SIGNATURE, SIGNATURE_INPUT, COUNTERSIGN_BODY] {
@@ -166,6 +171,15 @@ impl Signer<'_> {
         let (status, request) = (parts.status.as_u16(), self.signed.parts());
         let response = ResponseParts { status, fields: &parts.headers, request };
         response::sign(self.key, &response, self.inner.clock.now())
+    }
+
+    /// Where upgraded connections are not taken: what travels on them would be covered by nothing (CS-39).
+    pub(super) fn no_upgrade(&self) -> Response<ResponseBody> {
+        tracing::warn!(
+            request_id = self.request_id,
+            "a connection was to be upgraded in a session that is not bound to TLS (binding tls-exporter): it is not (`danger_take_upgrades`)"
+        );
+        self.problem(Problem::ResponseUnsignable)
     }
 
     /// What the handler says cannot be covered. The client must not be left without an answer that it can believe: the request

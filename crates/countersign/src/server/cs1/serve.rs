@@ -9,9 +9,9 @@ use countersign_protocol::cs1::content::ContentRule;
 use countersign_protocol::cs1::request::join_cookies;
 use countersign_protocol::identity::Profile;
 use countersign_protocol::refusal::Refusal;
-use http::header::{CONTENT_LENGTH, TE};
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use tower::Service;
@@ -19,11 +19,12 @@ use tower::Service;
 use super::content;
 use super::head::{self, Head};
 use super::respond::Signer;
-use super::stream::{Incoming, NotFinal, Origin};
+use super::stream::{Incoming, NotFinal, NotSigned, Origin};
 use crate::server::attempt::Attempt;
 use crate::server::authenticator::Authenticator;
 use crate::server::body::{BoxError, RequestBody, ResponseBody};
 use crate::server::extract::{Peer, SourceAddr};
+use crate::server::layer::Takes;
 use crate::server::reject::Rejection;
 use crate::server::strip;
 
@@ -31,7 +32,7 @@ use crate::server::strip;
 /// here is answered without a signature (CS-34).
 pub(in crate::server) async fn serve<S, B, R>(
     authenticator: Authenticator,
-    take_streams: bool,
+    takes: Takes,
     mut parts: Parts,
     body: B,
     mut inner: S,
@@ -49,13 +50,18 @@ where
         join_cookies(&mut parts.headers);
     }
     let mut attempt = Attempt::new(&authenticator, source, "signed");
-    let admitted = admit(&authenticator, &mut attempt, take_streams, &parts, body).await;
+    let admitted = admit(&authenticator, &mut attempt, takes, &parts, body).await;
     let Admitted { head, body, failed } = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return Ok(reject(&authenticator, &mut attempt, refusal, &parts).await),
     };
     let request_id = std::mem::take(&mut attempt.request_id);
     let version = parts.version;
+    // Nothing that comes behind an upgrade is signed (CS-39).
+    let upgrades = head.is_bound || takes.danger_upgrades;
+    if !upgrades {
+        parts.headers.remove(UPGRADE);
+    }
     let trailers = version >= Version::HTTP_2 || (version == Version::HTTP_11 && takes_trailers(&parts));
     prepare(&mut parts, &head.who.id, head.coverage);
     parts.extensions.insert(SourceAddr(source));
@@ -68,17 +74,6 @@ where
     if let Some(id) = &id {
         parts.headers.insert(strip::REQUEST_ID, id.clone());
     }
-    let response = inner.call(Request::from_parts(parts, body)).await?;
-    let has_failed = || failed.as_ref().is_some_and(|failed| failed.load(Ordering::Acquire));
-    if has_failed() {
-        // Whatever the handler made of it: the request was not what it was signed as.
-        return Ok(late(&authenticator, request_id));
-    }
-    let mut response = response.map(|body| body.map_err(Into::into).boxed_unsync());
-    strip::proof(response.headers_mut());
-    if let Some(id) = id {
-        response.headers_mut().insert(strip::REQUEST_ID, id);
-    }
     let signer = Signer {
         inner: authenticator.inner(),
         key: &head.answer,
@@ -86,11 +81,26 @@ where
         request_id: &request_id,
         version,
         trailers,
+        upgrades,
         request: failed.as_ref(),
     };
+    if !upgrades && parts.method == Method::CONNECT {
+        return Ok(signer.no_upgrade());
+    }
+    let response = inner.call(Request::from_parts(parts, body)).await?;
+    let has_failed = || failed.as_ref().is_some_and(|failed| failed.load(Ordering::Acquire));
+    if has_failed() {
+        // Whatever the handler made of it: the request was not what it was signed as.
+        return Ok(late(&authenticator, request_id, version));
+    }
+    let mut response = response.map(|body| body.map_err(Into::into).boxed_unsync());
+    strip::proof(response.headers_mut());
+    if let Some(id) = id {
+        response.headers_mut().insert(strip::REQUEST_ID, id);
+    }
     let response = signer.sign(response).await;
     // The response may have been made of it while it was held.
-    Ok(if has_failed() { late(&authenticator, request_id) } else { response })
+    Ok(if has_failed() { late(&authenticator, request_id, version) } else { response })
 }
 
 struct Admitted {
@@ -104,7 +114,7 @@ struct Admitted {
 async fn admit<B>(
     authenticator: &Authenticator,
     attempt: &mut Attempt<'_>,
-    take_streams: bool,
+    takes: Takes,
     parts: &Parts,
     body: B,
 ) -> Result<Admitted, Refusal>
@@ -118,7 +128,7 @@ where
     let head = head::judge(authenticator, attempt, parts)?;
     let inner = authenticator.inner();
     if matches!(head.content, ContentRule::Stream(_)) {
-        if !take_streams {
+        if !takes.streams {
             return Err(Refusal::StreamsOff);
         }
         attempt.accept(&head.who);
@@ -170,16 +180,23 @@ async fn reject(
     answer(rejection)
 }
 
-/// The refusal of a stream that was let through. It is on the trail already.
-fn late(authenticator: &Authenticator, request_id: String) -> Response<ResponseBody> {
-    answer(Rejection {
+/// The refusal of a stream that was let through. It is on the trail already. The exchange is aborted behind it (CS-38): the
+/// connection is closed, or the stream is reset.
+fn late(authenticator: &Authenticator, request_id: String, version: Version) -> Response<ResponseBody> {
+    let mut refusal = answer(Rejection {
         refusal: Refusal::DigestMismatch,
         request_id,
         realm: authenticator.service().clone(),
         challenge: None,
         rate: None,
         accept_signature: None,
-    })
+    });
+    if version >= Version::HTTP_2 {
+        return refusal
+            .map(|body| body.with_trailers(std::future::ready(Some(Err(NotSigned.into())))).boxed_unsync());
+    }
+    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    refusal
 }
 
 fn answer(rejection: Rejection) -> Response<ResponseBody> {
