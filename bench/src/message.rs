@@ -11,7 +11,7 @@ use countersign_protocol::cs1::{Binding, KeyName, SessionKeys};
 use countersign_protocol::identity::{CredentialId, ServiceName};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
-use countersign_store::{Opened, ReplayLog, TicketCache};
+use countersign_store::{Mixed, Opened, ReplayLog, TicketCache};
 use http::{Request, header};
 use zeroize::Zeroizing;
 
@@ -26,7 +26,7 @@ pub(crate) struct Server {
     cache: TicketCache,
     log: ReplayLog,
     /// The live credentials, by their unique ids.
-    live: HashMap<[u8; 16], CredentialId>,
+    live: HashMap<[u8; 16], CredentialId, Mixed>,
     /// Of the session.
     pub(crate) ticket: String,
     pub(crate) key: MacKey,
@@ -59,7 +59,7 @@ impl Server {
             tickets,
             cache: TicketCache::new(16_384),
             log: ReplayLog::new(usize::MAX),
-            live: HashMap::from([([1; 16], credential)]),
+            live: HashMap::from_iter([([1; 16], credential)]),
             ticket,
             key: MacKey::new(&KEY),
             claimed: 0,

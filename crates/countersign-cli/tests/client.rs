@@ -7,10 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use countersign::PeerStore as _;
 use countersign::client::{Client, ClientError};
-use countersign::store::master::{MasterKey, Source};
-use countersign::store::sqlite::SqliteStore;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -18,9 +15,7 @@ use support::{Fake, Home, Pair, Serving};
 
 /// A client with what `billing` knows of `orders`.
 fn client(billing: &Home) -> Client {
-    let key = MasterKey::load(&Source::File(billing.path().join("master.key")), |_| None).unwrap();
-    let store = SqliteStore::open(&billing.path().join("store.sqlite"), &key).unwrap();
-    Client::new(&store.get(&"orders".parse().unwrap()).unwrap()).unwrap()
+    Client::new(&billing.peer("orders")).unwrap()
 }
 
 async fn get(client: &Client, path: &str) -> Result<(StatusCode, Value), ClientError> {

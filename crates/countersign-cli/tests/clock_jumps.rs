@@ -12,14 +12,19 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use countersign::client::Client;
 use countersign::protocol::UnixTime;
 use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
 use countersign::store::{Next, Overlap};
 use countersign::{NewKeys, PeerStore as _};
+use http::Request;
+use serde_json::Value;
 use support::faults::{assert_chains_whole, library};
+use support::life::meet;
 use support::raw::post;
-use support::{Done, Home, Pair, Serving, eventually, exchange};
+use support::{Connection, Done, Home, Pair, Proxy, Serving, eventually, exchange};
 
 const DAY: i64 = 24 * 60 * 60;
 const YEAR: i64 = 365 * DAY;
@@ -210,4 +215,82 @@ fn a_clock_that_is_wrong_is_told() {
     wall.set(30 * YEAR);
     let done = doctor();
     assert!(done.code == 1 && found(&done, "certificate", "fail"), "{done:?}");
+}
+
+#[test]
+fn cs_30_under_cs1_callers_whose_clock_is_wrong_are_let_in() {
+    let Some(library) = library() else { return };
+    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+    let proxy = Proxy::new(|request| request.to_owned());
+    orders.configure_serve(&format!("external_urls = [\"{}\"]", proxy.url));
+    meet((&orders, &proxy.url), (&billing, "https://billing.example"), "cs1");
+    let serving = Serving::http(&orders);
+    proxy.to(serving.address());
+    let wall = Wall::of(&billing);
+    for off in [3600, -3600, YEAR, -YEAR, EPOCH] {
+        wall.set(off);
+        let done = wall.run(&billing, library, &["call", "-d", "data", &proxy.url]);
+        assert_eq!(done.code, 0, "off by {off}: {done:?}");
+        let request = String::from_utf8(proxy.last().unwrap()).unwrap();
+        let created = request.split(";created=").nth(1).unwrap().split(';').next().unwrap();
+        assert!(now().0.abs_diff(created.parse().unwrap()) < 60, "off by {off}: {request}");
+    }
+    assert_eq!(orders.recorded("step", "signed"), 5);
+    let refused = |record: &Value| record["direction"] == "inbound" && record["outcome"] == "refused";
+    let refused = orders.trail().into_iter().filter(refused);
+    assert_eq!(refused.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_cs1_no_clock_lets_a_request_pass_twice_and_live_clients_go_on() {
+    let Some(library) = library() else { return };
+    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+    let proxy = Proxy::new(|request| request.to_owned());
+    orders.configure_serve(&format!("external_urls = [\"{}\"]", proxy.url));
+    meet((&orders, &proxy.url), (&billing, "https://billing.example"), "cs1");
+    let wall = Wall::of(&orders);
+    let mut serving = wall.serve(&orders, library);
+    proxy.to(serving.address());
+    let client = Client::new(&billing.peer("orders")).unwrap();
+    let send = async |method: &str, what: &str| {
+        let request = Request::builder().method(method).uri("/").body(Bytes::from_static(b"data")).unwrap();
+        let response = client.send(request).await.unwrap_or_else(|error| panic!("{what}, {method}: {error}"));
+        assert_eq!(response.status(), 200, "{what}");
+        proxy.last().unwrap()
+    };
+    let refuses = |serving: &Serving, accepted: &[Vec<u8>], what: &str| {
+        for request in accepted {
+            let mut connection = Connection::open(serving.address());
+            connection.send(request);
+            let reply = connection.reply().unwrap();
+            assert_eq!(reply.status, 401, "{what}: {}", String::from_utf8_lossy(&reply.body));
+        }
+    };
+    let mut accepted = vec![send("POST", "at first").await];
+    for off in [3600, -3600, YEAR, -YEAR, EPOCH, 0] {
+        wall.set(off);
+        let what = format!("while it runs, off by {off}");
+        accepted.push(send("POST", &what).await);
+        refuses(&serving, &accepted, &what);
+    }
+    assert_eq!(orders.recorded("step", "verify-challenge"), 1, "a server's clock is not set while it runs");
+    for killed in [false, true] {
+        for off in [3600, -3600, 2 * YEAR, 0] {
+            let what = format!("killed: {killed}, off by {off}");
+            if killed {
+                serving.kill();
+            } else {
+                serving.terminate();
+                assert_eq!(serving.ended(), 0);
+            }
+            wall.set(off);
+            serving = wall.serve(&orders, library);
+            proxy.to(serving.address());
+            refuses(&serving, &accepted, &what);
+            // What may be repeated finds out what has changed; then all the rest goes on.
+            accepted.push(send("GET", &what).await);
+            accepted.push(send("POST", &what).await);
+            refuses(&serving, &accepted, &what);
+        }
+    }
 }

@@ -4,12 +4,15 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use countersign::client::tls_config;
+use countersign_gateway::TlsIdentity;
 use support::life::{meet, rotate, take};
-use support::{Home, Serving, eventually, new_key, new_secret};
+use support::{Fake, Home, Proxy, Serving, eventually, new_key, new_secret};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// `orders` serves, and `billing` knows it.
 struct Signed {
@@ -120,61 +123,66 @@ fn what_is_bound_to_tls_works_over_tls_and_nowhere_else() {
     }
 }
 
-/// Hands on what comes, changed, and remembers the requests as they arrive behind it.
-struct Proxy {
-    url: String,
-    seen: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-/// One message of HTTP/1.1 with a length.
-fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-            let length =
-                head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-            if bytes.len() >= end + 4 + length.unwrap_or(0) {
-                return Some(bytes);
-            }
-        }
-        match stream.read(&mut piece) {
-            Ok(read @ 1..) => bytes.extend(&piece[..read]),
-            _ => return None,
-        }
-    }
-}
-
-impl Proxy {
-    fn new(listener: TcpListener, to: String, change: fn(&str) -> String) -> Self {
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let all = Arc::clone(&seen);
-        std::thread::spawn(move || {
-            for mut caller in listener.incoming().map_while(Result::ok) {
-                let (to, all) = (to.clone(), Arc::clone(&all));
-                std::thread::spawn(move || {
-                    let mut server = TcpStream::connect(&to).unwrap();
-                    while let Some(request) = message(&mut caller) {
-                        let request = change(&String::from_utf8(request).unwrap());
-                        all.lock().unwrap().push(request.clone().into_bytes());
-                        server.write_all(request.as_bytes()).unwrap();
-                        let Some(answer) = message(&mut server) else { return };
-                        caller.write_all(&answer).unwrap();
-                    }
-                });
+/// Ends the TLS of whoever calls, with the server's own key, and hands all of it on over TLS of its own; where it is.
+fn relay_with_the_key_of(orders: &Home, target: Arc<std::sync::OnceLock<String>>) -> String {
+    let tls = |name: &str| orders.path().join("tls").join(name);
+    let identity = TlsIdentity::load(&tls("certificate.pem"), &tls("key.pem")).unwrap();
+    let config = identity.server_config().unwrap();
+    let protocols = config.alpn_protocols.clone();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let mut config = tls_config(&countersign::Trust::Pin(identity.pin().unwrap())).unwrap();
+    config.alpn_protocols = protocols;
+    let connector = TlsConnector::from(Arc::new(config));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut inside) = acceptor.accept(stream).await else { continue };
+                let Ok(outside) = TcpStream::connect(target.get().unwrap()).await else { continue };
+                let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+                let mut outside = connector.connect(name, outside).await.unwrap();
+                let _ = copy_bidirectional(&mut inside, &mut outside).await;
             }
         });
-        Self { url, seen }
-    }
+    });
+    url
+}
 
-    /// The last request that was not part of a handshake.
-    fn last(&self) -> Option<Vec<u8>> {
-        let seen = self.seen.lock().unwrap();
-        let signed =
-            |request: &&Vec<u8>| String::from_utf8_lossy(request).to_lowercase().contains("signature-input");
-        seen.iter().rfind(signed).cloned()
+#[test]
+fn cs_31_a_relay_that_holds_the_tls_key_is_noticed_at_both_ends_and_passes_unnoticed_without_a_binding() {
+    for binding in ["tls-exporter", "none"] {
+        let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+        let upstream = Fake::new(|mut exchange| exchange.respond(200, &[], b"here"));
+        let address = Arc::new(std::sync::OnceLock::new());
+        let url = relay_with_the_key_of(&orders, Arc::clone(&address));
+        orders.configure_serve(&format!("external_urls = [\"{url}\"]"));
+        let (a, b, secret, pin) = (new_key(), new_key(), new_secret(), orders.pin());
+        for (home, name, ours, theirs) in [(&orders, "billing", &a, &b), (&billing, "orders", &b, &a)] {
+            let file = home.secret_file("secret", &secret);
+            let keys = ["--our-key", ours, "--their-key", theirs, "--secret-file", &file];
+            let to = ["peer", "add", name, "--profile", "cs1", "--binding", binding];
+            let place = ["--url", &url, "--tls-pin", &pin];
+            home.run(&[&to[..], &keys, if name == "orders" { &place } else { &[] }].concat()).ok();
+        }
+        let serving =
+            Serving::start(&orders, &["--listen", "https://127.0.0.1:0", "--upstream", &upstream.url]);
+        address.set(serving.address().to_owned()).unwrap();
+        let done = billing.run(&["call", "-d", "the data", &format!("{url}/pay")]);
+        if binding == "none" {
+            assert_eq!((done.code, upstream.paths()), (0, vec!["/pay".to_owned()]), "{done:?}");
+            continue;
+        }
+        done.refused(1, &["401"]);
+        assert_eq!(orders.recorded("reason", "wrong-signature"), 1);
+        for home in [&orders, &billing] {
+            assert_eq!((home.recorded("outcome", "accepted"), home.recorded("outcome", "refused")), (0, 1));
+        }
+        assert_eq!(upstream.paths(), [""; 0], "nothing reached the service");
     }
 }
 
@@ -201,13 +209,10 @@ fn a_refused_request_is_explained_at_the_called_side_as_it_arrived() {
     ];
     for (change, reason, said) in changes {
         let (orders, billing) = (Home::of("orders"), Home::of("billing"));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let config = orders.path().join("countersign.toml");
-        let text = std::fs::read_to_string(&config).unwrap();
-        let here = format!("[serve]\nexternal_urls = [\"http://{}\"]", listener.local_addr().unwrap());
-        std::fs::write(&config, text.replace("[serve]", &here)).unwrap();
+        let proxy = Proxy::new(change);
+        orders.configure_serve(&format!("external_urls = [\"{}\"]", proxy.url));
         let serving = Serving::http(&orders);
-        let proxy = Proxy::new(listener, serving.address().to_owned(), change);
+        proxy.to(serving.address());
         meet((&orders, &proxy.url), (&billing, "https://billing.example"), "cs1");
         let url = format!("{}/api/pay", proxy.url);
         // Before the peer is taken over, the handshake is refused.

@@ -17,7 +17,14 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use support::{Done, Home, PATIENCE, Serving, finish, new_key, new_secret};
+use countersign::protocol::cs1::ticket::TicketKeys;
+use countersign::protocol::mac::encode_hex;
+use countersign::store::master::{MasterKey, Source};
+use countersign::store::sqlite::SqliteStore;
+use countersign::store::{State, StateStore as _};
+use serde_json::{Value, json};
+use support::life::meet;
+use support::{Done, Home, PATIENCE, Proxy, Serving, finish, new_key, new_secret};
 
 /// What each stack tries as a client.
 const CHECKS: [&str; 7] =
@@ -193,6 +200,87 @@ fn the_node_library_agrees_with_the_vectors() {
 #[test]
 fn the_rust_library_agrees_with_the_vectors() {
     agrees_with_the_vectors(Stack::Rust);
+}
+
+/// A request as it left the client, as a vector: with the key out of its ticket, which only the server can open, and with the
+/// signature base that a few lines make of it by hand.
+fn vector_of(request: &[u8], orders: &Home) -> Value {
+    let text = String::from_utf8(request.to_vec()).unwrap();
+    let (head, content) = text.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.lines();
+    let mut first = lines.next().unwrap().split(' ');
+    let (method, target) = (first.next().unwrap(), first.next().unwrap());
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let fields: Vec<(String, &str)> = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect();
+    let field = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).unwrap().1;
+    let input = field("signature-input").strip_prefix("cs=").unwrap();
+    let covered = input[1..].split(')').next().unwrap().split(' ').map(|name| name.trim_matches('"'));
+    let mut base = String::new();
+    for name in covered {
+        let value = match name {
+            "@method" => method.to_owned(),
+            "@authority" => field("host").to_owned(),
+            "@path" => path.to_owned(),
+            "@query" => format!("?{}", query.unwrap_or_default()),
+            _ => field(name).to_owned(),
+        };
+        base.push_str(&format!("\"{name}\": {value}\n"));
+    }
+    base.push_str(&format!("\"@signature-params\": {input}"));
+    let ticket = input.split("keyid=\"").nth(1).unwrap().split('"').next().unwrap();
+    let master = MasterKey::load(&Source::File(orders.path().join("master.key")), |_| None).unwrap();
+    let store = SqliteStore::open(&orders.path().join("store.sqlite"), &master).unwrap();
+    let kept = store.kept(State::TicketKeys).unwrap().unwrap();
+    let keys = TicketKeys::import("orders".parse().unwrap(), &kept.bytes).unwrap();
+    let claims = keys.open(ticket, kept.at).unwrap();
+    let signed = ["signature", "signature-input"];
+    let others = fields.iter().filter(|(name, _)| !signed.contains(&name.as_str()));
+    json!({
+        "note": "what the client sent",
+        "key_hex": encode_hex(claims.keys.client_to_server.as_slice()),
+        "method": method, "authority": field("host"), "path": path, "query": query,
+        "fields": others.map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>(),
+        "content_hex": encode_hex(content.as_bytes()),
+        "base": base,
+        "signatureInput": field("signature-input"), "signature": field("signature"),
+    })
+}
+
+#[test]
+fn the_python_library_verifies_what_call_sends_as_it_arrives() {
+    let Some(mut program) = Stack::Python.program() else { return };
+    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+    let proxy = Proxy::new(|request| request.to_owned());
+    orders.configure_serve(&format!("external_urls = [\"{}\"]", proxy.url));
+    meet((&orders, &proxy.url), (&billing, "https://billing.example"), "cs1");
+    let serving = Serving::http(&orders);
+    proxy.to(serving.address());
+    billing.run(&["call", &format!("{}/invoices?page=2", proxy.url)]).ok();
+    let json = ["-H", "content-type: application/json", "-H", "idempotency-key: \"7\""];
+    let post = ["call", "-d", "{\"amount\":5}"];
+    billing.run(&[&post[..], &json, &[&format!("{}/pay", proxy.url)]].concat()).ok();
+    let folder = billing.beside("sent");
+    let names = ["request-get", "request-post"];
+    let sent = proxy.signed();
+    assert_eq!(sent.len(), 2);
+    for (name, request) in names.iter().zip(&sent) {
+        let directory = folder.join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("vector.json"), vector_of(request, &orders).to_string()).unwrap();
+    }
+    program.arg("vectors").arg(&folder);
+    assert_done(&finish(program, b""), &names, &[]);
+    // And finds out what was changed.
+    let changed = folder.join("request-post/vector.json");
+    let text = std::fs::read_to_string(&changed).unwrap();
+    std::fs::write(&changed, text.replacen("\"method\":\"POST\"", "\"method\":\"PUT\"", 1)).unwrap();
+    let mut program = Stack::Python.program().unwrap();
+    program.arg("vectors").arg(&folder);
+    let done = finish(program, b"");
+    assert!(done.code == 1 && done.stdout.contains("failed request-post"), "{done:?}");
 }
 
 /// Runs `examples/python/cs1_client.py` as `billing`.

@@ -12,16 +12,14 @@ mod support;
 use std::net::Ipv4Addr;
 
 use serde_json::json;
-use support::{Connection, Fake, Home, Pair, Reply, Serving, eventually};
+use support::life::meet;
+use support::{Connection, Fake, Home, Pair, Proxy, Reply, Serving, eventually};
 
 const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
 fn behind_a_proxy(home: &Home, settings: &str, arguments: &[&str]) -> Serving {
-    let path = home.path().join("countersign.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let serve = format!("[serve]\ntrusted_proxies = [\"127.0.0.2\"]\n{settings}");
-    std::fs::write(path, text.replace("[serve]", &serve)).unwrap();
+    home.configure_serve(&format!("trusted_proxies = [\"127.0.0.2\"]\n{settings}"));
     Serving::start(home, &[&["--listen", "http://127.0.0.1:0"], arguments].concat())
 }
 
@@ -130,4 +128,51 @@ fn a_trusted_proxy_may_hold_more_connections_than_a_source_but_not_more_than_all
     assert!(waiting.is_silent(), "it is not accepted yet");
     drop(of_the_stranger);
     assert_eq!(waiting.reply().unwrap().status, 401);
+}
+
+/// What a proxy does to a request: the host becomes that of the server behind it, and this line says what it was.
+fn rewrite(said: fn(&str) -> String) -> impl Fn(&str) -> String + Send + Sync {
+    move |request| {
+        let line = request.lines().find(|line| line.to_ascii_lowercase().starts_with("host: ")).unwrap();
+        let host = &line["host: ".len()..];
+        request.replacen(line, &format!("host: backend.internal:8080\r\n{}", said(host)), 1)
+    }
+}
+
+#[test]
+fn cs_28_a_signed_call_passes_a_configured_proxy_that_rewrites_the_host_and_no_other() {
+    type Said = fn(&str) -> String;
+    let both: Said = |host| format!("x-forwarded-for: 192.0.2.7\r\nx-forwarded-host: {host}");
+    let forwarded: Said = |host| format!("forwarded: for=192.0.2.7;host=\"{host}\"");
+    let evil: Said = |_| "x-forwarded-for: 192.0.2.7\r\nx-forwarded-host: evil.example".to_owned();
+    let other: Said = |_| "x-forwarded-for: 192.0.2.7\r\nx-forwarded-host: other.example".to_owned();
+    let silent: Said = |_| "x-forwarded-for: 192.0.2.7".to_owned();
+    for (source, setting, said, code, reason) in [
+        (PROXY, "", both, 0, "accepted"),
+        (STRANGER, "", both, 1, "misdirected"),
+        (PROXY, "proxy_header = \"forwarded\"", forwarded, 0, "accepted"),
+        (STRANGER, "proxy_header = \"forwarded\"", forwarded, 1, "misdirected"),
+        (PROXY, "proxy_header = \"forwarded\"", both, 1, "misdirected"),
+        (PROXY, "", evil, 1, "misdirected"),
+        (PROXY, "", other, 1, "wrong-signature"),
+        (PROXY, "", silent, 1, "misdirected"),
+    ] {
+        let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+        let proxy = Proxy::from(source, rewrite(said));
+        let urls = format!("external_urls = [\"{}\", \"http://other.example\"]\n{setting}", proxy.url);
+        meet((&orders, &proxy.url), (&billing, "https://billing.example"), "cs1");
+        let upstream = Fake::new(|mut exchange| exchange.respond(200, &[], b"here"));
+        let serving = behind_a_proxy(&orders, &urls, &["--upstream", &upstream.url]);
+        proxy.to(serving.address());
+        let done = billing.run(&["call", "-X", "POST", &format!("{}/pay", proxy.url)]);
+        let what = format!("{source} {setting} {}", said("host"));
+        assert_eq!(done.code, code, "{what}: {done:?}");
+        let last = orders.trail().pop().unwrap();
+        assert_eq!((&last["step"], &last["reason"]), (&"signed".into(), &reason.into()), "{what}");
+        assert_eq!(upstream.paths().len(), usize::from(code == 0), "{what}");
+        if code == 1 {
+            let said = if reason == "misdirected" { "misdirected" } else { "authentication-failed" };
+            done.refused(1, &["not signed", said]);
+        }
+    }
 }

@@ -43,6 +43,7 @@ pub mod refusal;
 pub mod rotation;
 mod sealed;
 pub mod secret;
+mod sha256;
 pub mod shared_secret;
 mod time;
 pub mod token;

@@ -2,40 +2,48 @@
 
 use std::fmt;
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::sha256::{BLOCK, Hasher, State};
 
 /// An HMAC-SHA256 key with its two key blocks already hashed: a MAC over a short message costs two
 /// compressions in place of four. Zeroised when dropped; its `Debug` shows nothing.
 #[derive(Clone)]
-pub struct MacKey(Hmac<Sha256>);
+pub struct MacKey {
+    inner: Zeroizing<State>,
+    outer: Zeroizing<State>,
+}
 
 impl MacKey {
     /// Prepares a key of any length (RFC 2104, section 2: longer than 64 bytes is hashed first).
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
-        match Hmac::new_from_slice(key) {
-            Ok(prepared) => Self(prepared),
-            Err(_) => unreachable!("HMAC takes keys of every length"),
+        let mut block = Zeroizing::new([0; BLOCK]);
+        match block.get_mut(..key.len()) {
+            Some(start) => start.copy_from_slice(key),
+            None => block.iter_mut().zip(Sha256::digest(key)).for_each(|(to, from)| *to = from),
         }
+        let padded = |pad: u8| State::after(&Zeroizing::new(block.map(|byte| byte ^ pad)));
+        Self { inner: padded(0x36), outer: padded(0x5c) }
     }
 
     /// Begins a MAC over a message that comes in pieces.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn begin(&self) -> MacStream {
-        MacStream { mac: self.0.clone(), gathered: [0; 1024], used: 0 }
+        MacStream { inner: Hasher::after_block(*self.inner), outer: self.outer.clone() }
     }
 
-    /// The MAC of all `parts`, one after the other.
+    /// The MAC of all `parts`, one after the other. They may be secrets.
     #[must_use]
     pub fn mac(&self, parts: &[&[u8]]) -> Tag {
-        let mut mac = self.0.clone();
+        let mut inner = Zeroizing::new(Hasher::<3>::after_block(*self.inner));
         for part in parts {
-            mac.update(part);
+            inner.update(part);
         }
-        Tag(mac.finalize().into_bytes().into())
+        outer(&self.outer, &mut inner)
     }
 }
 
@@ -45,43 +53,41 @@ impl fmt::Debug for MacKey {
     }
 }
 
-/// A MAC of which the last piece is still to come. Short pieces are gathered, for the hash is fastest on many blocks at
-/// once; not for secrets, for what was gathered is not zeroised.
+/// A MAC of which the last piece is still to come. Short pieces are gathered, up to a kilobyte; not for secrets, for what was
+/// gathered is not zeroised.
 #[derive(Clone)]
 pub struct MacStream {
-    mac: Hmac<Sha256>,
-    gathered: [u8; 1024],
-    used: usize,
+    inner: Hasher<17>,
+    outer: Zeroizing<State>,
 }
 
 impl MacStream {
     /// Takes the next piece.
     #[inline(always)]
     pub fn update(&mut self, piece: &[u8]) {
-        let free = self.gathered.get_mut(self.used..).unwrap_or_default();
-        match free.get_mut(..piece.len()) {
-            Some(room) => {
-                room.copy_from_slice(piece);
-                self.used += piece.len();
-            }
-            None => self.pass_on(piece),
-        }
+        self.inner.update(piece);
     }
 
     /// The MAC.
     #[must_use]
     #[inline]
     pub fn finish(mut self) -> Tag {
-        self.mac.update(self.gathered.get(..self.used).unwrap_or_default());
-        Tag(self.mac.finalize().into_bytes().into())
+        self.end()
     }
 
-    /// What was gathered, and this.
-    fn pass_on(&mut self, piece: &[u8]) {
-        self.mac.update(self.gathered.get(..self.used).unwrap_or_default());
-        self.mac.update(piece);
-        self.used = 0;
+    /// The same where the kilobyte stands. Nothing may come behind it.
+    #[inline]
+    pub(crate) fn end(&mut self) -> Tag {
+        outer(&self.outer, &mut self.inner)
     }
+}
+
+/// The outer hash, over the inner one (RFC 2104, section 2).
+#[inline]
+fn outer<const BLOCKS: usize>(key: &State, inner: &mut Hasher<BLOCKS>) -> Tag {
+    let mut outer = Hasher::<2>::after_block(*key);
+    outer.update(&inner.finish());
+    Tag(outer.finish())
 }
 
 impl fmt::Debug for MacStream {

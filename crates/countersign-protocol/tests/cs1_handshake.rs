@@ -14,7 +14,7 @@ use countersign_protocol::cs1::client::{
 };
 use countersign_protocol::cs1::server::{self, Attempt, Candidate, Effort, Holders, Pair};
 use countersign_protocol::cs1::ticket::{Claims, TicketKeys};
-use countersign_protocol::cs1::{Binding, Exporter, Issuer, PairKeys, SessionKeys};
+use countersign_protocol::cs1::{Binding, Ephemeral, Exporter, Issuer, PairKeys, SessionKeys};
 use countersign_protocol::identity::{ApiKey, CredentialId};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::{Malformed, Refusal};
@@ -27,7 +27,7 @@ use countersign_testkit::random::Random;
 use http::HeaderMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -202,6 +202,19 @@ fn two_handshakes_of_one_pair_have_nothing_in_common() {
     assert_ne!(one.keys.id, other.keys.id);
     assert_ne!(one.keys.client_to_server, other.keys.client_to_server);
     assert_ne!(one.keys.server_to_client, other.keys.server_to_client);
+}
+
+/// CS-9 and CS-17: a private key is gone with the one agreement that it makes (it moves into [`Ephemeral::agree`]), and what comes
+/// of it is erased when it is dropped.
+#[test]
+fn what_is_agreed_is_erased_when_it_is_dropped() {
+    fn is_erased<T: ZeroizeOnDrop>(_: &T) {}
+    let agree = |ours: Ephemeral, theirs: &[u8; 32]| ours.agree(theirs);
+    let share = Ephemeral::new(&Zeroizing::new([1; 32])).share();
+    is_erased(&agree(Ephemeral::new(&Zeroizing::new([2; 32])), &share).unwrap());
+    let keys = World::new(Binding::None).shake(|_, _| {}).unwrap().keys;
+    is_erased(&keys.client_to_server);
+    is_erased(&keys.server_to_client);
 }
 
 /// CS-13 and the challenge's MAC: whatever is changed in M1 or in what M3 repeats of it.

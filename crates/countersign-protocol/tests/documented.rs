@@ -1,8 +1,9 @@
-//! `docs/errors.md` says of each problem and each reason what the code says.
+//! `docs/errors.md` says of each problem and each reason what the code says; tests cite each requirement of `specs/cs1.md`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use countersign_protocol::pairing::PairingRefusal;
 use countersign_protocol::problem::Problem;
@@ -189,4 +190,48 @@ fn each_reason_is_documented_with_what_it_counts_as_and_what_the_caller_is_told(
         let told = told.split(['`', ',', ';', ' ']).next().unwrap();
         assert_eq!(told, refusal.problem().name(), "{code}");
     }
+}
+
+const SPECIFICATION: &str = include_str!("../../../specs/cs1.md");
+
+/// The numbers that stand behind `mark` in a text.
+fn numbers<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = u32> + 'a {
+    text.split(mark).skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    })
+}
+
+fn cited(directory: &Path, found: &mut BTreeSet<u32>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            cited(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for mark in ["CS-", "cs_"] {
+                found.extend(numbers(&text, mark));
+            }
+        }
+    }
+}
+
+#[test]
+fn each_requirement_of_cs1_is_cited_by_a_test() {
+    let required: BTreeSet<u32> = numbers(SPECIFICATION, "- **CS-").collect();
+    assert!(required.len() > 50, "the form of the specification has changed: {required:?}");
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap() {
+        let tests = entry.unwrap().path().join("tests");
+        if tests.is_dir() {
+            cited(&tests, &mut found);
+        }
+    }
+    // Tests that every store passes.
+    let contract = include_str!("../../countersign-store/src/contract.rs");
+    found.extend(numbers(contract, "CS-"));
+    let missing: Vec<u32> = required.difference(&found).copied().collect();
+    assert_eq!(missing, [0; 0], "cite them in the name or a comment of their test, as `cs_26_` or `CS-26`");
+    let unknown: Vec<u32> = found.difference(&required).copied().collect();
+    assert_eq!(unknown, [0; 0], "no such requirement");
 }

@@ -104,9 +104,13 @@ impl ReplayLog {
             return Err(ClaimError::Expired);
         }
         // In whichever generation: whoever signs one nonce twice may give it two ends.
-        if shard.generations.iter().any(|generation| generation.ids.has(id)) {
+        let is_in =
+            |generation: &Generation| generation.slot != slot && generation.ids.place_of(id).is_none();
+        if shard.generations.iter().any(is_in) {
             return Err(ClaimError::Used);
         }
+        let ids = &mut shard.generation(slot).ids;
+        let place = ids.place_of(id).ok_or(ClaimError::Used)?;
         // Counted first, so that the log never holds more than it may.
         let counted = self.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| {
             (kept < self.capacity).then_some(kept + 1)
@@ -114,7 +118,7 @@ impl ReplayLog {
         if counted.is_err() {
             return Err(ClaimError::Full);
         }
-        shard.generation(slot).ids.put(id);
+        ids.put(id, place);
         Ok(())
     }
 
@@ -264,15 +268,20 @@ impl Table {
         found.or_else(|| before.iter().position(here))
     }
 
-    fn has(&self, id: u128) -> bool {
+    /// Where `id` is to be put; `None` if it is there already.
+    fn place_of(&self, id: u128) -> Option<usize> {
         if id == 0 {
-            return self.zero;
+            return (!self.zero).then_some(0);
         }
-        self.find(id).and_then(|at| self.places.get(at)).is_some_and(|place| *place == id)
+        match self.find(id) {
+            Some(at) => (self.places.get(at) == Some(&0)).then_some(at),
+            // There is no place yet.
+            None => Some(0),
+        }
     }
 
-    /// Puts in one that is not there.
-    fn put(&mut self, id: u128) {
+    /// Puts in one that is not there, where [`Table::place_of`] says.
+    fn put(&mut self, id: u128, place: usize) {
         if id == 0 {
             self.zero = true;
             return;
@@ -284,8 +293,10 @@ impl Table {
             for id in old.into_iter().filter(|id| *id != 0) {
                 self.set(id);
             }
+            self.set(id);
+        } else if let Some(free) = self.places.get_mut(place) {
+            *free = id;
         }
-        self.set(id);
         self.used += 1;
     }
 

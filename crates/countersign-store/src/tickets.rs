@@ -1,6 +1,5 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +9,7 @@ use countersign_protocol::cs1::{Binding, Exporter, SessionKeys};
 use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 
-use crate::random;
+use crate::mixed::Mixed;
 
 /// What has expired is gone this many seconds later, as long as somebody asks.
 const WIDTH: u64 = 32;
@@ -92,52 +91,6 @@ pub struct TicketCache {
 /// The last characters of a ticket. They hold most of its authentication tag: nobody can choose tickets that share them.
 type Tail = [u8; 16];
 type Entries = HashMap<Tail, Entry, Mixed>;
-
-/// Hashes tails. Whoever cannot choose what is in a table needs no keyed hash to fill it evenly; that it is keyed all the same
-/// keeps anybody from asking for what lies close together.
-#[derive(Clone)]
-struct Mixed([u64; 2]);
-
-impl Default for Mixed {
-    fn default() -> Self {
-        Self([u64::from_ne_bytes(random()), u64::from_ne_bytes(random())])
-    }
-}
-
-impl BuildHasher for Mixed {
-    type Hasher = Mixing;
-
-    fn build_hasher(&self) -> Mixing {
-        Mixing { keys: self.0, hash: 0 }
-    }
-}
-
-struct Mixing {
-    keys: [u64; 2],
-    hash: u64,
-}
-
-impl Hasher for Mixing {
-    fn write(&mut self, bytes: &[u8]) {
-        let [one, two] = self.keys;
-        for half in bytes.as_chunks::<16>().0 {
-            let (first, second) = half.split_at(8);
-            let word = |bytes: &[u8]| bytes.first_chunk::<8>().map_or(0, |word| u64::from_le_bytes(*word));
-            let product = u128::from(word(first) ^ one) * u128::from(word(second) ^ two);
-            // Both halves of the product: each depends on all bits of what was multiplied.
-            let [upper, lower] = [(product >> 64), product & u128::from(u64::MAX)]
-                .map(|half| u64::try_from(half).unwrap_or(0));
-            self.hash = self.hash.rotate_left(29) ^ upper ^ lower;
-        }
-    }
-
-    /// The length of a slice; all tails have one.
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.hash
-    }
-}
 
 /// Two halves: who is found among the old goes to the young, and when these are as many as may be, they are the old.
 #[derive(Default)]
@@ -251,7 +204,9 @@ impl TicketCache {
     }
 
     fn shard(&self, tail: &Tail) -> MutexGuard<'_, Shard> {
-        let index = tail.iter().copied().map(usize::from).sum::<usize>() % SHARDS;
+        // The last character has bits to spare, and all of it takes longer to add up.
+        let [one, two, ..] = *tail;
+        let index = (usize::from(one) + usize::from(two)) % SHARDS;
         match self.shards.get(index) {
             Some(shard) => lock(shard),
             None => unreachable!("the index was taken modulo the length"),

@@ -113,7 +113,7 @@ async fn cs_7_a_changed_share_ticket_or_expiry_ends_the_handshake() {
         },
     ];
     for fourth in changes {
-        let (orders, client) = started(Script { fourth, ..Script::default() }).await;
+        let (orders, client) = started(Script { fourth: Box::new(fourth), ..Script::default() }).await;
         let error = client.send(post("/x", "the data")).await.unwrap_err();
         assert!(matches!(error, ClientError::Handshake { .. }), "{error}");
         assert_eq!(orders.requests(), 0, "nothing is sent to it");
@@ -234,15 +234,94 @@ async fn cs_33_the_answer_to_another_request_is_none() {
     assert_eq!(why(&error), Unproved::Signature);
 }
 
+/// What a server said in M2 and in M4.
+type Answers = Arc<Mutex<Vec<serde_json::Value>>>;
+
+/// A server, and what it says in its handshakes from the first on.
+async fn overheard() -> (Signing, Answers) {
+    let answers = Answers::default();
+    let keeps = |answers: &Answers| {
+        let answers = Arc::clone(answers);
+        Box::new(move |answer: &mut serde_json::Value| answers.lock().unwrap().push(answer.clone()))
+    };
+    let (second, fourth) = (keeps(&answers), keeps(&answers));
+    (Signing::start(Script { second, fourth, ..Script::default() }).await, answers)
+}
+
+/// Somebody in between who has these two answers for whoever asks.
+async fn relay(second: serde_json::Value, fourth: serde_json::Value) -> Fake {
+    Fake::start(move |seen| match seen.path.as_str() {
+        "/authenticate" => (200, vec![], second.to_string()),
+        "/verify_challenge" => (200, vec![], fourth.to_string()),
+        _ => (200, vec![], "served".to_owned()),
+    })
+    .await
+}
+
 #[tokio::test]
-async fn a_relays_answer_for_another_pair_is_none() {
+async fn cs_7_a_relays_answer_for_another_pair_or_from_another_handshake_is_none() {
+    let (other, theirs) = overheard().await;
+    assert!(Client::new(&other.peer()).unwrap().send(get("/")).await.is_ok());
+    let (orders, ours) = overheard().await;
+    for _ in 0..2 {
+        assert!(Client::new(&orders.peer()).unwrap().send(get("/")).await.is_ok());
+    }
+    let (theirs, ours) = (theirs.lock().unwrap().clone(), ours.lock().unwrap().clone());
+    let [their_second, their_fourth] = theirs.try_into().unwrap();
+    let [second, fourth, later_second, later_fourth] = ours.try_into().unwrap();
+    for (second, fourth) in [
+        (their_second.clone(), their_fourth.clone()),
+        (second.clone(), their_fourth),
+        (their_second, fourth.clone()),
+        (second.clone(), fourth.clone()),
+        (second, later_fourth),
+        (later_second, fourth),
+    ] {
+        let relay = relay(second, fourth).await;
+        let mut peer = orders.peer();
+        peer.url = Some(relay.url().to_owned());
+        let error = Client::new(&peer).unwrap().send(post("/x", "the data")).await.unwrap_err();
+        assert!(matches!(error, ClientError::Handshake { error: ReplyError::ServerImpostor, .. }), "{error}");
+        assert_eq!(relay.paths(), ["/authenticate", "/verify_challenge"], "nothing else is sent");
+    }
+}
+
+#[tokio::test]
+async fn cs_7_an_answer_that_is_put_in_the_place_of_the_right_one_is_none() {
+    let (other, theirs) = overheard().await;
+    assert!(Client::new(&other.peer()).unwrap().send(get("/")).await.is_ok());
+    let theirs = theirs.lock().unwrap().clone();
+    let with = |replacement: &serde_json::Value| {
+        let replacement = replacement.clone();
+        Box::new(move |answer: &mut serde_json::Value| *answer = replacement.clone())
+    };
+    // Their challenge, on its way to us: what we say to it is nothing to our server.
+    let (orders, client) = started(Script { second: with(&theirs[0]), ..Script::default() }).await;
+    let error = client.send(post("/x", "the data")).await.unwrap_err();
+    assert!(
+        matches!(error, ClientError::Handshake { error: ReplyError::Status { status: 401, .. }, .. }),
+        "{error}"
+    );
+    assert_eq!((orders.handshakes(), orders.requests()), (0, 0));
+    // Our server takes us, and their proof comes in the place of its own.
+    let (orders, client) = started(Script { fourth: with(&theirs[1]), ..Script::default() }).await;
+    let error = client.send(post("/x", "the data")).await.unwrap_err();
+    assert!(matches!(error, ClientError::Handshake { error: ReplyError::ServerImpostor, .. }), "{error}");
+    assert_eq!((orders.handshakes(), orders.requests()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_a_client_says_to_a_server_of_another_pair_is_nothing_to_it() {
     // Whoever sits in between sends on to a server that is honest, and serves another pair.
     let other = Signing::start(Script::default()).await;
     let orders = Signing::start(Script::default()).await;
     let mut peer = orders.peer();
     peer.url = other.peer().url;
     let error = Client::new(&peer).unwrap().send(get("/")).await.unwrap_err();
-    assert!(matches!(error, ClientError::Handshake { .. }), "{error}");
+    assert!(
+        matches!(error, ClientError::Handshake { error: ReplyError::Status { status: 401, .. }, .. }),
+        "{error}"
+    );
     assert_eq!((other.handshakes(), other.requests()), (0, 0));
 }
 
@@ -337,4 +416,52 @@ async fn handshakes_are_on_the_trail_and_narrated_without_keys_tickets_and_secre
     }
     let debugged = format!("{client:?}");
     assert!(!debugged.contains(&ticket), "{debugged}");
+}
+
+#[tokio::test]
+async fn cs_5_each_handshake_has_a_nonce_and_a_share_of_its_own() {
+    let (orders, client) = started(Script::default()).await;
+    for _ in 0..3 {
+        assert!(client.send(get("/")).await.is_ok());
+        orders.forget();
+    }
+    let seen = orders.seen();
+    let of = |path: &str, member: &str| -> Vec<String> {
+        let bodies = seen.iter().filter(|seen| seen.path == path);
+        let bodies = bodies.map(|seen| serde_json::from_slice::<serde_json::Value>(&seen.body).unwrap());
+        bodies.map(|body| body[member].as_str().unwrap().to_owned()).collect()
+    };
+    for member in ["nonce", "ephemeral"] {
+        let mut first = of("/authenticate", member);
+        assert_eq!(first, of("/verify_challenge", member), "M3 says what M1 said (CS-6)");
+        first.sort();
+        first.dedup();
+        assert_eq!(first.len(), 3, "{member}");
+    }
+}
+
+#[tokio::test]
+async fn cs_44_no_handshake_over_plain_http_to_another_machine_nor_after_a_redirect() {
+    let keys = client_support::Keys::new();
+    let error = Client::new(&keys.orders_by_cs1_at("http://orders.example")).unwrap_err();
+    assert!(matches!(error, ClientError::PlainHttp(_)), "{error}");
+    let to = |path: &'static str| -> Said { (307, vec![("location", path.to_owned())], String::new()) };
+    for (redirected, paths) in [
+        ("/authenticate", &["/authenticate"][..]),
+        ("/verify_challenge", &["/authenticate", "/verify_challenge"]),
+    ] {
+        let challenge = json!({"challenge": format!("1800000000.{}", "A".repeat(64)), "expiresIn": 30});
+        let fake = Fake::start(move |seen| match seen.path.as_str() {
+            path if path == redirected => to("/elsewhere"),
+            _ => (200, vec![], challenge.to_string()),
+        })
+        .await;
+        let client = Client::new(&keys.orders_by_cs1_at(fake.url())).unwrap();
+        let error = client.send(post("/x", "the data")).await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Handshake { error: ReplyError::Status { status: 307, .. }, .. }),
+            "{error}"
+        );
+        assert_eq!(fake.paths(), paths);
+    }
 }

@@ -70,7 +70,7 @@ async fn start(script: Script, alpn: &'static [u8], sees: Sees) -> Tls {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let (acceptor, app) = (acceptor.clone(), app.clone());
                 tokio::spawn(async move {
-                    let tls = acceptor.accept(stream).await.unwrap();
+                    let Ok(tls) = acceptor.accept(stream).await else { return };
                     let mut bytes = Zeroizing::new([0; 32]);
                     tls.get_ref().1.export_keying_material(bytes.as_mut_slice(), LABEL, Some(b"")).unwrap();
                     let on = match sees {
@@ -187,4 +187,14 @@ async fn a_session_that_is_lost_is_made_anew_on_the_same_connection() {
     tls.orders.forget();
     assert!(client.send(get("/")).await.is_ok());
     assert_eq!((tls.orders.handshakes(), tls.orders.accepted(), tls.connections()), (2, 2, 1));
+}
+
+#[tokio::test]
+async fn cs_44_a_certificate_for_another_name_ends_the_handshake_before_it_begins() {
+    let tls = start(Script::default(), b"h2", Sees::Its).await;
+    let mut peer = tls.peer();
+    peer.url = peer.url.map(|url| url.replace("127.0.0.1", "localhost"));
+    let error = Client::new(&peer).unwrap().send(post("/x", "the data")).await.unwrap_err();
+    assert!(matches!(error, ClientError::Connect { .. }), "{error}");
+    assert!(tls.orders.seen().is_empty(), "nothing was sent");
 }

@@ -101,7 +101,7 @@ async fn cs_28_a_request_for_somebody_else_is_none_for_us() {
 }
 
 #[tokio::test]
-async fn cs_28_a_host_beside_another_authority_reaches_no_handler() {
+async fn cs_28_cs_56_a_host_beside_another_authority_reaches_no_handler() {
     let target = Target::new();
     let session = target.session().await;
     for version in [Version::HTTP_11, Version::HTTP_2] {

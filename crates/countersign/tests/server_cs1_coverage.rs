@@ -99,7 +99,7 @@ async fn cs_24_what_was_covered_can_be_neither_taken_away_nor_changed_nor_double
 }
 
 #[tokio::test]
-async fn a_precondition_that_was_signed_cannot_be_stripped_by_naming_it_a_hop_s() {
+async fn cs_56_a_precondition_that_was_signed_cannot_be_stripped_by_naming_it_a_hop_s() {
     let target = Target::new();
     let session = target.session().await;
     let request = session.sign(Request::put("/orders").header("if-match", "\"v1\""), "");
@@ -116,7 +116,7 @@ async fn a_precondition_that_was_signed_cannot_be_stripped_by_naming_it_a_hop_s(
 }
 
 #[tokio::test]
-async fn a_name_that_some_read_as_one_that_has_to_be_covered_does_not_get_through_uncovered() {
+async fn cs_56_a_name_that_some_read_as_one_that_has_to_be_covered_does_not_get_through_uncovered() {
     let target = Target::new();
     let session = target.session().await;
     let mut request = session.sign(Request::post("/orders").header("x-original-url", "/signed"), "");

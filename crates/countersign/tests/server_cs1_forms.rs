@@ -231,3 +231,60 @@ async fn nothing_at_all_is_told_to_sign_and_says_nothing_of_the_profile() {
     let answer = target.send(bare(Request::get("/orders")).map(|_| Bytes::new())).await;
     target.turned_away(&answer, 401, "credentials-required", "no-credentials");
 }
+
+#[tokio::test]
+async fn cs_46_of_all_that_is_wrong_the_first_in_the_order_is_told_and_the_rest_not_looked_at() {
+    let target = Target::new();
+    let session = target.session().await;
+    let nonce = "AAAAAAAAAAAAAAAAAAAAAA";
+    // In the order of CS-46: this one and those after it are wrong.
+    let request = |first: usize| {
+        let wrong = |place: usize| place >= first;
+        let (now, ticket) = (session.now().0, session.0.ticket.to_string());
+        let ticket = if wrong(1) { ticket.replacen("cst.", "cst.AAAA", 1) } else { ticket };
+        let mut keys = session.0.keys.clone();
+        if wrong(3) {
+            std::mem::swap(&mut keys.client_to_server, &mut keys.server_to_client);
+        }
+        let (created, expires) = if wrong(4) { (now - 100, now - 50) } else { (now, now + 60) };
+        let unused = format!("unused-until-now-{first}");
+        let nonce = if wrong(5) { nonce } else { &unused };
+        let more = if wrong(0) { ";more" } else { "" };
+        let params = format!(
+            ";created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{ticket}\";tag=\"countersign\"{more}"
+        );
+        let covered = ["@method", "@authority", "@path", "content-digest", "@query"];
+        let covered = if wrong(2) { &covered[..4] } else { &covered[..] };
+        let mut unsigned = bare(Request::post("/orders"));
+        let digest = countersign::protocol::cs1::content::content_digest(b"content").unwrap();
+        unsigned.headers_mut().insert("content-digest", digest);
+        *unsigned.body_mut() = if wrong(6) { "Content" } else { "content" }.into();
+        Signer { name: KeyName::Ticket(&ticket), keys, ..session.signer() }.forge(unsigned, covered, &params)
+    };
+    // The nonce is used.
+    let mut params = session.signer().params();
+    let made = params.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    params = params.replacen(&made, nonce, 1);
+    let covered = ["@method", "@authority", "@path", "@query"];
+    let first = session.signer().forge(bare(Request::get("/orders")), &covered, &params);
+    assert_eq!(target.send(first).await.status, 200);
+    target.began();
+    for (place, told) in [
+        "signature-malformed",
+        "session-invalid",
+        "missing-component",
+        "authentication-failed",
+        "clock-skew",
+        "request-replayed",
+        "digest-mismatch",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = target.send(request(place)).await;
+        assert_problem(&answer, 401, told);
+        unsigned(&answer);
+        assert_eq!(target.began(), 0);
+    }
+    assert_eq!(target.send(request(7)).await.status, 200);
+}

@@ -344,3 +344,14 @@ async fn m1_beside_other_credentials_is_two_methods() {
         }
     }
 }
+
+#[tokio::test]
+async fn cs_17_each_m4_has_a_share_of_its_own_also_when_the_client_repeats_its_own() {
+    let target = Target::new();
+    let mut shares = std::collections::HashSet::new();
+    for _ in 0..4 {
+        let (m3, answer) = prove(&target, &[9; 32]).await;
+        assert_eq!((answer.status, &m3["ephemeral"]), (200, &encoded(9).into()));
+        assert!(shares.insert(answer.text("ephemeral")), "a share came twice");
+    }
+}

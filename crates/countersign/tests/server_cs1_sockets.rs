@@ -10,6 +10,8 @@
 
 mod server_support;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::routing::any;
@@ -24,6 +26,7 @@ use hyper_util::service::TowerToHyperService;
 use server_support::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 
 /// Serves the target's application on a port of its own until dropped.
@@ -292,4 +295,54 @@ async fn http_2_crumbs_of_a_cookie_are_joined_and_another_host_does_not_pass() {
     }
     assert_eq!((target.began(), target.committed()), (2, 2));
     connection.abort();
+}
+
+/// These bytes on a hundred connections, which are all open before the first of them is sent: one of them is taken, and the
+/// handler runs once.
+async fn one_of_a_hundred_is_taken(target: &Target, request: &Request<Bytes>) {
+    const SENDERS: usize = 100;
+    let server = Listening::start(target.app.clone()).await;
+    let bytes = Bytes::from(head(request, &["content-length: 7"]) + "content");
+    let start = Arc::new(Barrier::new(SENDERS));
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|_| {
+            let (bytes, start, address) = (bytes.clone(), start.clone(), server.address);
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                start.wait().await;
+                stream.write_all(&bytes).await.unwrap();
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).await.unwrap();
+                String::from_utf8(answer).unwrap()
+            })
+        })
+        .collect();
+    let mut taken = 0;
+    for sender in senders {
+        let answer = sender.await.unwrap();
+        let signed = answer.contains("\r\nsignature: cs=:");
+        if answer.starts_with("HTTP/1.1 200 ") {
+            assert!(signed, "{answer}");
+            taken += 1;
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("request-replayed"), "{answer}");
+            assert!(!signed, "no refusal is signed (CS-34)");
+        }
+    }
+    assert_eq!((taken, target.began(), target.committed()), (1, 1, 1));
+    let records = target.sink.records();
+    let of = |reason: &str| {
+        records.iter().filter(|record| record.step == "signed" && record.reason == reason).count()
+    };
+    assert_eq!((of("accepted"), of("request-replayed")), (1, SENDERS - 1), "each is on the trail");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cs_26_of_a_hundred_that_are_sent_at_the_same_time_one_is_taken() {
+    let target = Target::new();
+    let session = target.session().await;
+    one_of_a_hundred_is_taken(&target, &session.sign(Request::post("/orders"), "content")).await;
+    let target = Target::direct();
+    let request = target.direct_signer().sign(Request::post("/orders"), "content");
+    one_of_a_hundred_is_taken(&target, &request).await;
 }

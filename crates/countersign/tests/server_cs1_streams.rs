@@ -64,7 +64,7 @@ async fn cs_38_the_handler_knows_that_nothing_is_final_and_gets_all_of_what_was_
     let answer = target.send_pieces(request.clone(), pieces).await;
     let seen = target.let_in(&signer, &request, &answer);
     assert_eq!((seen["final"].clone(), seen["length"].clone()), (false.into(), 7.into()));
-    // What is passed on with a length is complete before it is known to be right.
+    // CS-57: what is passed on with a length is complete before it is known to be right.
     assert!(seen["headers"].get("content-length").is_none());
     // An ordinary request to the same layer is final.
     let request = session.sign(Request::post("/orders"), "content");

@@ -6,11 +6,12 @@
 mod server_support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign::protocol::UnixTime;
 use countersign::protocol::cs1::{Binding, Exporter, KeyName};
 use countersign::server::{Authenticator, TlsExporter};
-use countersign::store::{Cs1Options, Ending, Which};
+use countersign::store::{Cs1Options, Ending, State, StateStore as _, Which};
 use countersign::{MemoryStore, PeerStore};
 use http::Request;
 use server_support::*;
@@ -118,8 +119,10 @@ async fn cs_19_a_ticket_is_refused_from_its_expiry_on() {
 }
 
 #[tokio::test]
-async fn cs_20_tickets_outlive_the_change_of_keys_and_those_of_erased_keys_are_none() {
-    let target = Target::new();
+async fn cs_20_tickets_outlive_the_change_of_keys_and_erased_keys_open_none() {
+    let mut target = Target::new();
+    let kept = |target: &Target| target.state.kept(State::TicketKeys).unwrap().unwrap().bytes.len();
+    let one = kept(&target);
     target.advance(12 * 60 * 60 - 100);
     let before = target.session().await;
     target.advance(200);
@@ -132,6 +135,33 @@ async fn cs_20_tickets_outlive_the_change_of_keys_and_those_of_erased_keys_are_n
         let request = signer.sign(Request::get("/orders"), "");
         target.let_in(&signer, &request, &target.send(request.clone()).await);
     }
+    let refused = async |target: &Target, session: &Session, reason: &str| {
+        let signer = Signer { now: target.clock.now(), ..session.signer() };
+        let answer = target.send(signer.sign(Request::get("/orders"), "")).await;
+        target.turned_away(&answer, 401, "session-invalid", reason);
+    };
+    // While its keys are there, a ticket that is over is known as such; once they are erased, it is anybody's bytes.
+    let watching = tokio::spawn(target.authenticator.clone().watch());
+    eventually("both generations are written down", || kept(&target) > one).await;
+    target.advance(610);
+    eventually("the old one is gone from there too", || kept(&target) == one).await;
+    refused(&target, &before, "ticket-key").await;
+    refused(&target, &after, "ticket-expired").await;
+    watching.abort();
+    target.authenticator.flush().unwrap();
+    target.restart();
+    refused(&target, &before, "ticket-key").await;
+}
+
+/// Waits for what the server does by itself.
+async fn eventually(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..1500 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never happened: {what}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ pub mod faults;
 pub mod life;
 pub mod pair;
 pub mod pairing;
+pub mod proxy;
 pub mod raw;
 pub mod rotating;
 pub mod serving;
@@ -28,13 +29,16 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use countersign::store::master::{MasterKey, Source};
 use countersign::store::random;
-use countersign::{ApiKey, SharedSecret};
+use countersign::store::sqlite::SqliteStore;
+use countersign::{ApiKey, PeerStore as _, SharedSecret};
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub use fake::{Exchange, Fake};
 pub use pair::{ApiKeyPair, Pair};
+pub use proxy::{Proxy, Tunnel};
 pub use raw::{Connection, Reply, exchange, try_exchange};
 pub use serving::Serving;
 
@@ -234,6 +238,21 @@ impl Home {
         let path = self.path().join("countersign.toml");
         let before = std::fs::read_to_string(&path).unwrap();
         std::fs::write(path, format!("{before}\n{text}\n")).unwrap();
+    }
+
+    /// Adds lines to the table `[serve]`.
+    pub fn configure_serve(&self, lines: &str) {
+        let path = self.path().join("countersign.toml");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, before.replace("[serve]", &format!("[serve]\n{lines}"))).unwrap();
+    }
+
+    /// A peer with its keys, as the client library needs it.
+    pub fn peer(&self, name: &str) -> countersign::store::Peer {
+        let file = Source::File(self.path().join("master.key"));
+        let key = MasterKey::load(&file, |_| None).unwrap();
+        let store = SqliteStore::open(&self.path().join("store.sqlite"), &key).unwrap();
+        store.get(&name.parse().unwrap()).unwrap()
     }
 
     /// The attempts on this home's trail, of all writers.

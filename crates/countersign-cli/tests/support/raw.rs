@@ -43,6 +43,19 @@ impl Reply {
     }
 }
 
+/// As [`Connection::open_from`], for who reads by himself.
+pub fn connect_from(source: Ipv4Addr, address: &str) -> std::io::Result<TcpStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let address = address.parse().map_err(|_| ErrorKind::AddrNotAvailable)?;
+    let connected = runtime.block_on(async {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((source, 0)))?;
+        socket.connect(address).await?.into_std()
+    })?;
+    connected.set_nonblocking(false)?;
+    Ok(connected)
+}
+
 impl Connection {
     pub fn open(address: &str) -> Self {
         Self::over(TcpStream::connect(address).unwrap())
@@ -55,14 +68,7 @@ impl Connection {
 
     /// A connection from an address of our choice: on Linux all of 127.0.0.0/8 is this machine's.
     pub fn open_from(source: Ipv4Addr, address: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        let connected = runtime.block_on(async {
-            let socket = TcpSocket::new_v4().unwrap();
-            socket.bind(SocketAddr::from((source, 0))).unwrap();
-            socket.connect(address.parse().unwrap()).await.unwrap().into_std().unwrap()
-        });
-        connected.set_nonblocking(false).unwrap();
-        Self::over(connected)
+        Self::over(connect_from(source, address).unwrap())
     }
 
     fn over(stream: TcpStream) -> Self {

@@ -15,6 +15,36 @@
 //! let answer = Incoming { status: 200, headers: &Default::default(), body: br#"{"challenge":"GET /admin"}"# };
 //! assert!(waiting.receive(&answer, None).is_err());
 //! ```
+//!
+//! The steps have one order, and each is taken once. Of the two that follow, the first compiles; the second differs in its last
+//! line alone, which takes M4 where M2 is waited for, and does not:
+//!
+//! ```
+//! use countersign_protocol::cs1::client::{AwaitChallenge, Established};
+//! use countersign_protocol::wire::{Incoming, reply::ReplyError};
+//! fn session(waiting: AwaitChallenge<'_>, m2: &Incoming<'_>, m4: &Incoming<'_>) -> Result<Established, ReplyError> {
+//!     let (_m3, waiting) = waiting.receive(m2, None)?;
+//!     waiting.receive(m4)
+//! }
+//! ```
+//! ```compile_fail,E0061
+//! use countersign_protocol::cs1::client::{AwaitChallenge, Established};
+//! use countersign_protocol::wire::{Incoming, reply::ReplyError};
+//! fn session(waiting: AwaitChallenge<'_>, m2: &Incoming<'_>, m4: &Incoming<'_>) -> Result<Established, ReplyError> {
+//!     waiting.receive(m4)
+//! }
+//! ```
+//! Nor is a challenge answered twice (CS-9: the private key goes with the state):
+//!
+//! ```compile_fail,E0382
+//! use countersign_protocol::cs1::client::{AwaitChallenge, Established};
+//! use countersign_protocol::wire::{Incoming, reply::ReplyError};
+//! fn session(waiting: AwaitChallenge<'_>, m2: &Incoming<'_>, m4: &Incoming<'_>) -> Result<Established, ReplyError> {
+//!     let (_m3, next) = waiting.receive(m2, None)?;
+//!     let (_m3, _next) = waiting.receive(m2, None)?;
+//!     next.receive(m4)
+//! }
+//! ```
 
 use zeroize::Zeroizing;
 

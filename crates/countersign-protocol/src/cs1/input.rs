@@ -3,27 +3,49 @@
 use http::HeaderValue;
 
 use crate::refusal::Refusal;
+use crate::sha256::copy;
 
-/// What is written so far. It begins with the label.
-pub(super) struct Input(Vec<u8>);
+/// What is written so far, in all the room that it needs. It begins with the label.
+pub(super) struct Input {
+    room: Vec<u8>,
+    used: usize,
+}
 
 /// What stands in front of the parameters of the signature.
 const LABEL: &[u8] = b"cs=";
+/// What stands in front of the components.
+const BEGIN: &[u8] = b"cs=(";
 
 impl Input {
-    /// Empty, with just the room for `before` bytes, the components with these names, and `parameters`: a value that fills its
-    /// room becomes that of a field without being copied.
+    /// Begins with these components, with just the room for those with these names and `parameters` behind them, and `more`
+    /// bytes: a value that fills its room becomes that of a field without being copied.
+    #[allow(clippy::slow_vector_initialization, reason = "the C library gives zeroed room more slowly")]
     #[inline]
-    pub(super) fn with_room_for(before: usize, names: &[&[u8]], parameters: &[&[u8]]) -> Self {
-        let components: usize = names.iter().map(|name| name.len() + " \"\"".len()).sum();
+    pub(super) fn begin<'n>(
+        start: &str,
+        names: impl Iterator<Item = &'n [u8]>,
+        more: usize,
+        parameters: &[&[u8]],
+    ) -> Self {
+        let components: usize = names.map(|name| name.len() + " \"\"".len()).sum();
         let parameters: usize = parameters.iter().map(|piece| piece.len()).sum();
-        Self(Vec::with_capacity(before + components + parameters))
+        let length = BEGIN.len() + start.len() + components + more + parameters;
+        let mut room = Vec::with_capacity(length);
+        room.resize(length, 0);
+        let mut input = Self { room, used: 0 };
+        input.push(BEGIN);
+        input.push(start.as_bytes());
+        input
     }
 
-    /// Writes this behind it.
-    #[inline]
-    pub(super) fn push(&mut self, piece: &[u8]) {
-        self.0.extend_from_slice(piece);
+    #[inline(always)]
+    fn push(&mut self, piece: &[u8]) {
+        let end = self.used + piece.len();
+        match self.room.get_mut(self.used..end) {
+            Some(to) => copy(piece, to),
+            None => unreachable!("the room was made for it"),
+        }
+        self.used = end;
     }
 
     /// Writes them behind it.
@@ -37,22 +59,24 @@ impl Input {
     /// Writes a component behind another, and gives it as it stands in the signature base.
     #[inline]
     pub(super) fn component(&mut self, name: &[u8], parameters: &str) -> &[u8] {
-        self.0.push(b' ');
-        let from = self.0.len();
-        for piece in [b"\"", name, b"\"", parameters.as_bytes()] {
-            self.0.extend_from_slice(piece);
-        }
-        self.0.get(from..).unwrap_or_default()
+        self.push(b" ");
+        let from = self.used;
+        self.push(b"\"");
+        self.push(name);
+        self.push(b"\"");
+        self.push(parameters.as_bytes());
+        self.room.get(from..self.used).unwrap_or_default()
     }
 
     /// The value of `@signature-params`.
     pub(super) fn parameters(&self) -> &[u8] {
-        self.0.get(LABEL.len()..).unwrap_or_default()
+        self.room.get(LABEL.len()..self.used).unwrap_or_default()
     }
 
     /// The value of the field.
-    pub(super) fn finish(self) -> Result<HeaderValue, Refusal> {
-        HeaderValue::try_from(self.0).map_err(|_| Refusal::SignatureForm)
+    pub(super) fn finish(mut self) -> Result<HeaderValue, Refusal> {
+        self.room.truncate(self.used);
+        HeaderValue::try_from(self.room).map_err(|_| Refusal::SignatureForm)
     }
 }
 

@@ -3,7 +3,6 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::fields::is_of_hops;
-use super::scan::MAX_COMPONENTS;
 use crate::refusal::Refusal;
 
 /// As many lines are looked at one by one.
@@ -22,17 +21,22 @@ pub(super) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Goes through `fields`.
+    /// Those of a message. Each is looked up by name until they are [gathered](Self::gather): in two steps, for the room is
+    /// large, and is not moved then.
+    #[inline(always)]
+    pub(super) const fn of_message(fields: &'a HeaderMap) -> Self {
+        Self { fields, near: [(&[], &[]); NEAR], count: 0, covered: 0, far: Vec::new() }
+    }
+
+    /// Goes through the fields.
     #[inline]
-    pub(super) fn of_message(fields: &'a HeaderMap) -> Self {
-        let mut lines = Self { fields, near: [(&[], &[]); NEAR], count: 0, covered: 0, far: Vec::new() };
-        if fields.len() <= NEAR {
-            for (slot, (name, value)) in lines.near.iter_mut().zip(fields) {
+    pub(super) fn gather(&mut self) {
+        if self.fields.len() <= NEAR {
+            for (slot, (name, value)) in self.near.iter_mut().zip(self.fields) {
                 *slot = (name.as_str().as_bytes(), value.as_bytes());
-                lines.count += 1;
+                self.count += 1;
             }
         }
-        lines
     }
 
     /// As they came.
@@ -106,27 +110,54 @@ impl<'a> Lines<'a> {
     }
 
     /// What a signer covers: all that is there, sorted, but for what is of hops. Nobody has to guess what a handler will read.
-    /// `None` if that is more than can be covered.
     #[inline]
-    pub(super) fn to_be_signed(&self) -> Option<Signed<'a>> {
-        let mut signed = Signed { names: [&[]; MAX_COMPONENTS], count: 0 };
-        let far = (self.count == 0).then(|| self.fields.keys().map(|name| name.as_str().as_bytes()));
-        let near = self.near().iter().map(|(name, _)| *name);
-        for name in near.chain(far.into_iter().flatten()).filter(|name| !is_of_hops(name)) {
-            if signed.names().last() != Some(&name) {
-                *signed.names.get_mut(signed.count)? = name;
-                signed.count += 1;
-            }
+    pub(super) fn to_be_signed(&self) -> Signed<'_, 'a> {
+        let mut signed = Signed { lines: self, near: [0; NEAR], count: 0, far: Vec::new() };
+        if self.count == 0 {
+            signed.far = self.fields.keys().map(|name| name.as_str().as_bytes()).collect();
+            signed.far.retain(|name| !is_of_hops(name));
+            signed.far.sort_unstable();
+            return signed;
         }
-        signed.names.get_mut(..signed.count).unwrap_or_default().sort_unstable();
-        Some(signed)
+        let mut before = &[][..];
+        for (at, (name, _)) in (0_u8..).zip(self.near()) {
+            if !is(before, name) && !is_of_hops(name) {
+                // One is put before those that come after it by name; most come in some order, and they are few.
+                let mut place = signed.count;
+                while let Some(last) = place.checked_sub(1)
+                    && signed.near.get(last).is_some_and(|one| self.name(*one) > *name)
+                {
+                    place = last;
+                }
+                if let Some(behind) = signed.near.get_mut(place..=signed.count) {
+                    behind.rotate_right(1);
+                    behind.iter_mut().take(1).for_each(|free| *free = at);
+                    signed.count += 1;
+                }
+            }
+            before = name;
+        }
+        signed
+    }
+
+    /// The name of a near line.
+    #[inline]
+    fn name(&self, at: u8) -> &'a [u8] {
+        self.near().get(usize::from(at)).map_or(&[], |(name, _)| name)
     }
 }
 
-/// Few names are as long as another.
+/// Few names are as long as another, and then most end in another way.
 #[inline]
 fn is(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one == other
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        (Some(end), Some(other_end)) if end != other_end => false,
+        (Some(_), Some(_)) if one.len() <= 16 => one.first_chunk::<8>() == other.first_chunk::<8>(),
+        _ => one == other,
+    }
 }
 
 /// The lines of one field, in their order.
@@ -153,14 +184,34 @@ impl<'a> Iterator for Found<'_, 'a> {
 }
 
 /// The fields that a signer covers.
-pub(super) struct Signed<'a> {
-    names: [&'a [u8]; MAX_COMPONENTS],
+pub(super) struct Signed<'l, 'a> {
+    lines: &'l Lines<'a>,
+    /// The first line of each, by name.
+    near: [u8; NEAR],
     count: usize,
+    /// Their names, where no lines are near.
+    far: Vec<&'a [u8]>,
 }
 
-impl<'a> Signed<'a> {
+impl<'l, 'a> Signed<'l, 'a> {
+    /// How many they are.
+    pub(super) fn count(&self) -> usize {
+        self.count + self.far.len()
+    }
+
     /// Their names, sorted.
-    pub(super) fn names(&self) -> &[&'a [u8]] {
-        self.names.get(..self.count).unwrap_or_default()
+    #[inline]
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.fields().map(|(name, _)| name)
+    }
+
+    /// The same with their lines.
+    #[inline]
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'a [u8], Found<'l, 'a>)> {
+        let near = self.near.iter().take(self.count).map(|at| {
+            let name = self.lines.name(*at);
+            (name, Found::Near(name, self.lines.near().get(usize::from(*at)..).unwrap_or_default()))
+        });
+        near.chain(self.far.iter().map(|name| (*name, self.lines.far(name))))
     }
 }

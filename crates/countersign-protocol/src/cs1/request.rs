@@ -1,8 +1,6 @@
 //! Signed requests (section 5).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sha2::block_api::compress256;
-use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::content::{self, Announced, ContentRule};
@@ -13,11 +11,12 @@ use super::lines::Lines;
 use super::name::KeyName;
 use super::nonce::{ServerNonce, is_nonce};
 use super::policy::{DIRECT_WINDOW, Policy, Times};
-use super::scan::{self, Component, MAX_COMPONENTS, Scanned};
+use super::scan::{self, Component, List, MAX_COMPONENTS, Scanned};
 use super::stream::StreamSigner;
 use crate::UnixTime;
 use crate::mac::{MacKey, Tag, hex_digits};
 use crate::refusal::Refusal;
+use crate::sha256::Hasher;
 
 pub use super::fields::{has_to_be_covered, join_cookies};
 pub use super::name::{DIRECT_TAG, TAG};
@@ -62,6 +61,25 @@ impl<'a> RequestParts<'a> {
         Some(())
     }
 
+    /// Writes the lines of all derived components, in the order of [`DERIVED`].
+    #[inline]
+    fn put_derived(&self, out: &mut impl Sink) {
+        let Self { method, authority, query, .. } = *self;
+        for piece in [
+            "\"@method\": ",
+            method,
+            "\n\"@authority\": ",
+            authority,
+            "\n\"@path\": ",
+            self.path(),
+            "\n\"@query\": ?",
+            query.unwrap_or_default(),
+            "\n",
+        ] {
+            out.put(piece.as_bytes());
+        }
+    }
+
     /// A line end in a value would make one line of the signature base pass as two. (No HTTP parser lets one through.) A
     /// backslash is a slash to some readers of URLs. An authority has one spelling (CS-28).
     #[inline]
@@ -100,7 +118,10 @@ pub(super) const DERIVED: [&str; 4] = ["@method", "@authority", "@path", "@query
 #[derive(Clone, Copy, Debug)]
 pub struct Claimed<'a> {
     fields: &'a HeaderMap,
-    scanned: Scanned<'a>,
+    /// The value of `@signature-params`.
+    params: &'a str,
+    list: List<'a>,
+    signature: Tag,
     created: u64,
     expires: u64,
     nonce: &'a str,
@@ -114,15 +135,15 @@ impl<'a> Claimed<'a> {
     /// [`Refusal::SignatureForm`] (CS-23).
     pub fn read(fields: &'a HeaderMap) -> Result<Option<Self>, Refusal> {
         let Some(scanned) = scan::scan(fields).map_err(|()| Refusal::SignatureForm)? else { return Ok(None) };
-        let Scanned { created: Some(created), expires: Some(expires), nonce: Some(nonce), .. } = scanned
-        else {
+        let Scanned { params, list, created, expires, nonce, signature, .. } = scanned;
+        let (Some(created), Some(expires), Some(nonce)) = (created, expires, nonce) else {
             return Err(Refusal::SignatureForm);
         };
         let name = scanned.key_name().ok_or(Refusal::SignatureForm)?;
         if !is_nonce(nonce) {
             return Err(Refusal::SignatureForm);
         }
-        Ok(Some(Self { fields, scanned, created, expires, nonce, name }))
+        Ok(Some(Self { fields, params, list, signature, created, expires, nonce, name }))
     }
 
     /// The key with which it says it is signed.
@@ -133,7 +154,7 @@ impl<'a> Claimed<'a> {
 
     /// What it covers, as it is written.
     pub(super) const fn covered(&self) -> &'a str {
-        self.scanned.list
+        self.list.0
     }
 
     /// Verifies it under the key for requests that it names: coverage, then the MAC, then the time. `parts` has to have the
@@ -152,26 +173,27 @@ impl<'a> Claimed<'a> {
             return Err(Refusal::SignatureForm);
         }
         let mut lines = Lines::of_message(self.fields);
+        lines.gather();
         let mut mac = key.begin();
         self.base(parts, &mut lines, &mut mac)?;
         if lines.lacks(fields::has_to_be_covered_in_a_request) {
             return Err(Refusal::Uncovered(self.lacking()));
         }
-        if !bool::from(mac.finish().ct_eq(&self.scanned.signature)) {
+        if !bool::from(mac.end().ct_eq(&self.signature)) {
             return Err(Refusal::WrongSignature);
         }
         // Told only to who signed rightly.
         let Self { created, expires, nonce, name, .. } = *self;
         let times = Times { created, expires, nonce, direct: name.is_direct() };
         let until = policy.into().judge(times)?;
-        let content = content::announced(&lines)?.rule(key, &self.scanned.signature);
-        Ok(Unclaimed { nonce: self.nonce, until, content, scanned: self.scanned, fields: self.fields })
+        let content = content::announced(&lines)?.rule(key, &self.signature);
+        Ok(Unclaimed { nonce, until, content, list: self.list, fields: self.fields })
     }
 
     /// The first field that has to be covered, and is not.
     #[cold]
     fn lacking(&self) -> &'static str {
-        let is_lacking = |name: &&str| !self.scanned.covers(name, "");
+        let is_lacking = |name: &&str| !self.list.covers(name, "");
         fields::present(&OF_REQUESTS, self.fields).find(is_lacking).unwrap_or_default()
     }
 
@@ -183,8 +205,15 @@ impl<'a> Claimed<'a> {
         lines: &mut Lines<'a>,
         out: &mut impl Sink,
     ) -> Result<(), Refusal> {
-        let mut derived = 0_u8;
-        for (count, component) in self.scanned.components().enumerate() {
+        let mut components = self.list.components();
+        // As we write them ourselves, they need no reading.
+        let as_ours = components.skip_start(COVERED);
+        let (before, mut derived) =
+            if as_ours { (DERIVED.len(), (1 << DERIVED.len()) - 1) } else { (0, 0_u8) };
+        if as_ours {
+            parts.put_derived(out);
+        }
+        for (count, component) in (before..).zip(components) {
             let Component { text, name, parameters } = component.map_err(|()| Refusal::SignatureForm)?;
             if !parameters.is_empty() || count >= MAX_COMPONENTS {
                 return Err(Refusal::SignatureForm);
@@ -209,7 +238,7 @@ impl<'a> Claimed<'a> {
             return Err(Refusal::Uncovered(name));
         }
         out.put(b"\"@signature-params\": ");
-        out.put(self.scanned.params.as_bytes());
+        out.put(self.params.as_bytes());
         Ok(())
     }
 }
@@ -221,7 +250,7 @@ pub struct Unclaimed<'a> {
     nonce: &'a str,
     until: UnixTime,
     content: ContentRule,
-    scanned: Scanned<'a>,
+    list: List<'a>,
     fields: &'a HeaderMap,
 }
 
@@ -230,7 +259,7 @@ pub struct Unclaimed<'a> {
 #[derive(Debug)]
 pub struct Verified<'a> {
     content: ContentRule,
-    scanned: Scanned<'a>,
+    list: List<'a>,
     fields: &'a HeaderMap,
 }
 
@@ -247,36 +276,17 @@ impl<'a> Unclaimed<'a> {
     ) -> Result<Verified<'a>, Refusal> {
         let id = nonce_id(session, self.nonce.as_bytes());
         claim(id, self.until)?;
-        Ok(Verified { content: self.content, scanned: self.scanned, fields: self.fields })
+        Ok(Verified { content: self.content, list: self.list, fields: self.fields })
     }
 }
 
 /// The first half of SHA-256 over both.
 fn nonce_id(session: &[u8; 16], nonce: &[u8]) -> u128 {
-    // With a nonce of ours that is one block. Without what a hasher does for messages of any length it takes a third less.
-    let mut block = [0; 64];
-    let [rest @ .., _, _] = &mut block;
-    if let Some((to, rest)) = rest.split_first_chunk_mut::<16>()
-        && let Some((text, end)) = rest.split_at_mut_checked(nonce.len())
-        && let Some(end) = end.get_mut(..7).and_then(|end| end.first_mut())
-    {
-        *to = *session;
-        text.copy_from_slice(nonce);
-        *end = 0x80;
-        let bits = u16::try_from((16 + nonce.len()) * 8).unwrap_or(0);
-        let [.., high, low] = &mut block;
-        [*high, *low] = bits.to_be_bytes();
-        let mut state = SHA256_INITIAL;
-        compress256(&mut state, &[block]);
-        return state.iter().take(4).fold(0, |id, word| id << 32 | u128::from(*word));
-    }
-    let digest = Sha256::new().chain_update(session).chain_update(nonce).finalize();
-    digest.first_chunk::<16>().map_or(0, |id| u128::from_be_bytes(*id))
+    let mut hasher = Hasher::<2>::new();
+    hasher.update(session);
+    hasher.update(nonce);
+    hasher.finish().first_chunk().map_or(0, |id| u128::from_be_bytes(*id))
 }
-
-/// FIPS 180-4, section 5.3.3.
-const SHA256_INITIAL: [u32; 8] =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 impl Verified<'_> {
     /// What the content has to be.
@@ -300,7 +310,7 @@ impl Verified<'_> {
     /// Whether this field was signed. What was not, anybody on the way may have put there.
     #[must_use]
     pub fn covers(&self, field: &HeaderName) -> bool {
-        self.scanned.covers(field.as_str(), "")
+        self.list.covers(field.as_str(), "")
     }
 }
 
@@ -374,30 +384,30 @@ pub fn sign(signing: &Signing<'_>, parts: &RequestParts<'_>) -> Result<Instructi
 /// As [`sign`].
 pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Instructions, Refusal> {
     let SigningAs { key, name, now, window, nonce } = *signing;
-    let lines = Lines::of_message(parts.fields);
+    let mut lines = Lines::of_message(parts.fields);
+    lines.gather();
     let is_signed =
         [&b"signature-input"[..], b"signature"].iter().any(|name| lines.of(name).next().is_some());
     if !parts.is_clean() || !name.is_valid() || is_signed {
         return Err(Refusal::SignatureForm);
     }
     let announced = content::announced(&lines)?;
-    let signed = lines.to_be_signed().ok_or(Refusal::SignatureForm)?;
-    if DERIVED.len() + signed.names().len() > MAX_COMPONENTS {
+    let signed = lines.to_be_signed();
+    if DERIVED.len() + signed.count() > MAX_COMPONENTS {
         return Err(Refusal::SignatureForm);
     }
     let longest = if name.is_direct() { DIRECT_WINDOW } else { MAX_WINDOW };
     let (created, expires) =
         (Decimal::of(now.0), Decimal::of(now.0.saturating_add(window.clamp(1, longest))));
-    let (digits, given);
+    let mut digits = [[0; 2]; 16];
     let nonce = match nonce {
         Nonce::Random(bytes) => {
-            digits = bytes.map(hex_digits);
+            for (two, byte) in digits.iter_mut().zip(bytes) {
+                *two = hex_digits(byte);
+            }
             digits.as_flattened()
         }
-        Nonce::OfServer(nonce) => {
-            given = nonce;
-            given.as_str().as_bytes()
-        }
+        Nonce::OfServer(nonce) => nonce.as_str().as_bytes(),
     };
     let [client, colon, server] = match name {
         KeyName::Ticket(ticket) => [ticket, "", ""],
@@ -418,37 +428,23 @@ pub fn sign_as(signing: &SigningAs<'_>, parts: &RequestParts<'_>) -> Result<Inst
         name.tag().as_bytes(),
         b"\"",
     ];
-    let mut input = Input::with_room_for(COVERED.len(), signed.names(), &parameters);
-    input.push(COVERED);
+    let mut input = Input::begin(COVERED, signed.names(), 0, &parameters);
     let mut mac = key.begin();
-    let RequestParts { method, authority, query, .. } = *parts;
-    for piece in [
-        "\"@method\": ",
-        method,
-        "\n\"@authority\": ",
-        authority,
-        "\n\"@path\": ",
-        parts.path(),
-        "\n\"@query\": ?",
-        query.unwrap_or_default(),
-        "\n",
-    ] {
-        mac.put(piece.as_bytes());
-    }
-    for name in signed.names() {
+    parts.put_derived(&mut mac);
+    for (name, found) in signed.fields() {
         mac.put(input.component(name, ""));
         mac.put(b": ");
-        fields::value(lines.of(name), name, &mut mac)?;
+        fields::value(found, name, &mut mac)?;
         mac.put(b"\n");
     }
     input.push_all(&parameters);
     mac.put(b"\"@signature-params\": ");
     mac.put(input.parameters());
-    instructions(input, key, &mac.finish(), announced)
+    instructions(input, key, &mac.end(), announced)
 }
 
-/// The derived components, as they begin `Signature-Input`.
-const COVERED: &[u8] = b"cs=(\"@method\" \"@authority\" \"@path\" \"@query\"";
+/// The derived components, as they begin what is covered.
+const COVERED: &str = "\"@method\" \"@authority\" \"@path\" \"@query\"";
 
 pub(super) fn instructions(
     input: Input,
@@ -479,6 +475,8 @@ fn is_field_name(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     proptest::proptest! {

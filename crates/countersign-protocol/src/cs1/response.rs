@@ -10,7 +10,7 @@ use super::input::{Decimal, Input};
 use super::lines::{Found, Lines};
 use super::name::KeyName;
 use super::request::{DERIVED, Instructions, RequestParts, instructions, unless_no_name};
-use super::scan::{self, Component, MAX_COMPONENTS, Scanned};
+use super::scan::{self, Component, List, MAX_COMPONENTS, Scanned};
 use crate::UnixTime;
 use crate::mac::MacKey;
 use crate::refusal::Refusal;
@@ -44,7 +44,8 @@ impl ResponseParts<'_> {
     /// into the base.
     fn key_name(&self) -> Option<KeyName<'_>> {
         let scanned = scan::scan(self.request.fields).ok().flatten()?;
-        let is_signed = self.request.is_clean() && scanned.components().all(|component| component.is_ok());
+        let is_signed =
+            self.request.is_clean() && scanned.list.components().all(|component| component.is_ok());
         scanned.key_name().filter(|_| is_signed)
     }
 
@@ -66,7 +67,7 @@ impl ResponseParts<'_> {
 #[derive(Debug)]
 pub struct Verified<'a> {
     content: ContentRule,
-    scanned: Scanned<'a>,
+    list: List<'a>,
     fields: &'a HeaderMap,
 }
 
@@ -92,7 +93,7 @@ impl Verified<'_> {
     /// Whether this field was signed. What was not, anybody on the way may have put there.
     #[must_use]
     pub fn covers(&self, field: &HeaderName) -> bool {
-        self.scanned.covers(field.as_str(), parameters(field.as_str().as_bytes()))
+        self.list.covers(field.as_str(), parameters(field.as_str().as_bytes()))
     }
 }
 
@@ -111,18 +112,19 @@ pub fn verify<'a>(key: &MacKey, parts: &ResponseParts<'a>) -> Result<Verified<'a
         return Err(Refusal::SignatureForm);
     }
     let mut lines = Lines::of_message(parts.fields);
+    lines.gather();
     let mut mac = key.begin();
     base(parts, &mut lines, &scanned, &mut mac)?;
     if lines.lacks(fields::has_to_be_covered_in_a_response) {
-        let is_lacking = |name: &&str| !scanned.covers(name, parameters(name.as_bytes()));
+        let is_lacking = |name: &&str| !scanned.list.covers(name, parameters(name.as_bytes()));
         let lacking = fields::present(&OF_RESPONSES, parts.fields).find(is_lacking);
         return Err(Refusal::Uncovered(lacking.unwrap_or_default()));
     }
-    if !bool::from(mac.finish().ct_eq(&scanned.signature)) {
+    if !bool::from(mac.end().ct_eq(&scanned.signature)) {
         return Err(Refusal::WrongSignature);
     }
     let content = parts.content(&lines)?.rule(key, &scanned.signature);
-    Ok(Verified { content, scanned, fields: parts.fields })
+    Ok(Verified { content, list: scanned.list, fields: parts.fields })
 }
 
 /// `keyid` of the response to a request with this one (CS-55).
@@ -145,7 +147,7 @@ fn base<'a>(
 ) -> Result<(), Refusal> {
     // Bits: @status, the derived ones of the request, its two signature fields.
     let mut needed = 0_u8;
-    for (count, component) in scanned.components().enumerate() {
+    for (count, component) in scanned.list.components().enumerate() {
         let Component { text, name, parameters: given } = component.map_err(|()| Refusal::SignatureForm)?;
         if count >= MAX_COMPONENTS {
             return Err(Refusal::SignatureForm);
@@ -203,10 +205,11 @@ pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<In
     if SIGNED.iter().any(|name| parts.fields.contains_key(*name)) {
         return Err(Refusal::SignatureForm);
     }
-    let lines = Lines::of_message(parts.fields);
+    let mut lines = Lines::of_message(parts.fields);
+    lines.gather();
     let announced = parts.content(&lines)?;
-    let signed = lines.to_be_signed().ok_or(Refusal::SignatureForm)?;
-    if 1 + DERIVED.len() + SIGNED.len() + signed.names().len() > MAX_COMPONENTS {
+    let signed = lines.to_be_signed();
+    if 1 + DERIVED.len() + SIGNED.len() + signed.count() > MAX_COMPONENTS {
         return Err(Refusal::SignatureForm);
     }
     let created = Decimal::of(now.0);
@@ -215,9 +218,8 @@ pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<In
     let parameters = [");created=", "", before, keyid, after, ";tag=\"", name.tag(), "\""];
     let mut parameters = parameters.map(str::as_bytes);
     parameters[1] = created.as_bytes();
-    let more: usize = signed.names().iter().map(|name| fields::parameters(name).len()).sum();
-    let mut input = Input::with_room_for(COVERED.len() + more, signed.names(), &parameters);
-    input.push(COVERED.as_bytes());
+    let more: usize = signed.names().map(|name| fields::parameters(name).len()).sum();
+    let mut input = Input::begin(COVERED, signed.names(), more, &parameters);
     let mut mac = key.begin();
     mac.put(b"\"@status\": ");
     parts.status(&mut mac);
@@ -232,21 +234,21 @@ pub fn sign(key: &MacKey, parts: &ResponseParts<'_>, now: UnixTime) -> Result<In
         parts.signed(name, &mut mac).ok_or(Refusal::SignatureForm)?;
         mac.put(b"\n");
     }
-    for name in signed.names() {
+    for (name, found) in signed.fields() {
         mac.put(input.component(name, fields::parameters(name)));
         mac.put(b": ");
-        field(lines.of(name), name, &mut mac)?;
+        field(found, name, &mut mac)?;
         mac.put(b"\n");
     }
     input.push_all(&parameters);
     mac.put(b"\"@signature-params\": ");
     mac.put(input.parameters());
-    instructions(input, key, &mac.finish(), announced)
+    instructions(input, key, &mac.end(), announced)
 }
 
-/// What every response covers, as it begins `Signature-Input`; and of that, what begins a line of the signature base.
+/// What every response covers, as it begins what is covered; and of that, what begins a line of the signature base.
 const COVERED: &str = concat!(
-    "cs=(\"@status\" \"@method\";req \"@authority\";req \"@path\";req \"@query\";req",
+    "\"@status\" \"@method\";req \"@authority\";req \"@path\";req \"@query\";req",
     " \"signature-input\";req;key=\"cs\" \"signature\";req;key=\"cs\""
 );
 const DERIVED_LINES: [&str; 4] =
@@ -255,7 +257,7 @@ const SIGNED_LINES: [&str; 2] = ["\"signature-input\";req;key=\"cs\": ", "\"sign
 
 /// What every response covers, each as it is written.
 pub(super) fn always_covered() -> impl Iterator<Item = &'static str> {
-    COVERED.trim_start_matches("cs=(").split(' ')
+    COVERED.split(' ')
 }
 
 /// The value of a component, as it is written; `None` if there is none.

@@ -49,6 +49,24 @@ impl<T: Pair> Pair for std::sync::Arc<T> {
 }
 
 /// The proof is right; whether the challenge was answered before is still to be asked.
+///
+/// There is no answer without that: the first of these compiles, the second leaves the claim out and does not.
+/// ```
+/// use countersign_protocol::cs1::server::{Accepted, Pair, Unclaimed};
+/// use countersign_protocol::refusal::Refusal;
+/// fn m4<C: Pair>(proved: Unclaimed<'_, C>) -> Result<Accepted, Refusal> {
+///     let verified = proved.claim(|_id| Ok(())).map_err(|(refusal, _)| refusal)?;
+///     verified.accept(&[7; 32].into(), 600, |_keys, _seconds| String::new().into())
+/// }
+/// ```
+/// ```compile_fail,E0599
+/// use countersign_protocol::cs1::server::{Accepted, Pair, Unclaimed};
+/// use countersign_protocol::refusal::Refusal;
+/// fn m4<C: Pair>(proved: Unclaimed<'_, C>) -> Result<Accepted, Refusal> {
+///     let verified = proved;
+///     verified.accept(&[7; 32].into(), 600, |_keys, _seconds| String::new().into())
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "claim the challenge, or it can be answered again"]
 pub struct Unclaimed<'a, C> {

@@ -10,7 +10,7 @@ use countersign_protocol::mac::MacKey;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::server::{Candidate, Holders};
 use countersign_store::{
-    Credential, Cs1Options, Ended, Ending, Keys, Listing, Peer, PeerStore, ReplayShare, StoreError,
+    Credential, Cs1Options, Ended, Ending, Keys, Listing, Mixed, Peer, PeerStore, ReplayShare, StoreError,
 };
 
 use super::ages::Age;
@@ -23,7 +23,8 @@ pub(super) struct Snapshot {
     lookup: LookupKey,
     inbound: HashMap<LookupHash, Inbound>,
     own: HashSet<LookupHash>,
-    live: HashMap<[u8; 16], Arc<Identified>>,
+    /// By unique id.
+    live: HashMap<[u8; 16], Arc<Identified>, Mixed>,
     /// The greatest number of live credentials that share one key: what each attempt costs.
     pub(super) macs: usize,
     /// When the first credential ends that has not ended yet.
@@ -141,7 +142,7 @@ impl Snapshot {
             lookup: store.lookup_key().clone(),
             inbound: HashMap::new(),
             own: HashSet::new(),
-            live: HashMap::new(),
+            live: HashMap::default(),
             macs: 1,
             next_end: None,
             ages: Vec::new(),

@@ -57,6 +57,7 @@ impl Pair for Holder {
 }
 
 type Instead = dyn Fn(&Seen, usize) -> Option<Response<Bytes>> + Send + Sync;
+type Reply = dyn Fn(&mut Value) + Send + Sync;
 type Answer = dyn Fn(&Seen) -> Response<Bytes> + Send + Sync;
 type Change = dyn Fn(&mut Response<Bytes>) + Send + Sync;
 
@@ -66,8 +67,8 @@ pub(crate) struct Script {
     pub(crate) seconds: u32,
     pub(crate) binding: Binding,
     /// Changes the body of M2 and M4 on their way.
-    pub(crate) second: fn(&mut Value),
-    pub(crate) fourth: fn(&mut Value),
+    pub(crate) second: Box<Reply>,
+    pub(crate) fourth: Box<Reply>,
     /// What it says to a request (the first is 0) in the place of judging it.
     pub(crate) instead: Box<Instead>,
     /// What the handler answers.
@@ -90,8 +91,8 @@ impl Default for Script {
         Self {
             seconds: 600,
             binding: Binding::None,
-            second: |_| (),
-            fourth: |_| (),
+            second: Box::new(|_| ()),
+            fourth: Box::new(|_| ()),
             instead: Box::new(|_, _| None),
             answer: Box::new(|seen| {
                 Response::new(Bytes::from(format!("{} {}", seen.method, String::from_utf8_lossy(&seen.body))))

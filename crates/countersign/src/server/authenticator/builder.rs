@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{Authenticator, Counter, Inner, Tokens};
 use crate::server::clock::Clock;
-use crate::server::cs1::{self, Cs1, ExternalUrl};
+use crate::server::cs1::{self, Cs1, ExternalUrl, Tickets};
 use crate::server::limits::{Limiters, Limits};
 use crate::server::pairing::Pairing;
 use crate::server::proxies::TrustedProxies;
@@ -169,16 +169,14 @@ impl Builder {
         let snapshot = Snapshot::read(&*self.store, None)?;
         let now = self.clock.now();
         let replays = ReplayLog::new(self.limits.replay_capacity);
-        let mut cs1 = Cs1::new(
-            &self.service,
+        let tickets = Tickets::open(&self.service, self.state, &replays, now)?;
+        let cs1 = Cs1::new(
             self.challenge_lifetime,
             self.external_urls,
             self.max_held,
-            self.state,
-            &replays,
-            now,
-        )?;
-        cs1.one_of_several = self.one_of_several;
+            self.one_of_several,
+            tickets,
+        );
         let tokens = self.token_lifetime.map(|lifetime| Tokens {
             lifetime,
             keys: RwLock::new(TokenKeys::new(self.service.clone(), &Zeroizing::new(random()), now)),

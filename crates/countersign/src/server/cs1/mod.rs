@@ -23,16 +23,13 @@ mod tickets;
 #[cfg(test)]
 mod restarts;
 
-use std::sync::Arc;
-
 use arc_swap::ArcSwap;
 use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::nonce::NonceIssuer;
 use countersign_protocol::cs1::{Exporter, Issuer};
-use countersign_protocol::identity::ServiceName;
 use countersign_protocol::refusal::Refusal;
 use countersign_protocol::shared_secret::Lifetime;
-use countersign_store::{ClaimError, ReplayLog, StateStore, StoreError, random};
+use countersign_store::{ClaimError, random};
 use zeroize::Zeroizing;
 
 use super::authenticator::Inner;
@@ -59,7 +56,7 @@ pub(super) struct Cs1 {
     /// How many bytes of a message's content are held until they are verified.
     pub(super) hold: usize,
     /// Other processes have the keys of the same pairs.
-    pub(super) one_of_several: bool,
+    one_of_several: bool,
 }
 
 /// How many bytes of content are held unless it is set otherwise (CS-37).
@@ -67,22 +64,20 @@ pub(super) const HOLD: usize = 1 << 20;
 
 impl Cs1 {
     pub(super) fn new(
-        service: &ServiceName,
         lifetime: Lifetime,
         external: Vec<ExternalUrl>,
         hold: usize,
-        state: Option<Arc<dyn StateStore>>,
-        replays: &ReplayLog,
-        now: UnixTime,
-    ) -> Result<Self, StoreError> {
-        Ok(Self {
+        one_of_several: bool,
+        tickets: Tickets,
+    ) -> Self {
+        Self {
             issuer: Issuer::new(&Zeroizing::new(random()), lifetime),
             nonces: NonceIssuer::new(&Zeroizing::new(random())),
-            tickets: Tickets::open(service, state, replays, now)?,
+            tickets,
             external: ArcSwap::from_pointee(external),
             hold,
-            one_of_several: false,
-        })
+            one_of_several,
+        }
     }
 
     /// Up to which time requests under the keys of a pair may have been accepted of which our log does not tell.

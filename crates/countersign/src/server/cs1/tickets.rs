@@ -49,7 +49,7 @@ impl Tickets {
     /// The keys of the last run, if there was one; else new ones. What the last run wrote of used nonces is read back, and is
     /// gone from then on. Without `state` every request without a handshake needs a nonce of ours: there may be other processes
     /// that hold the keys of the pair (CS-12).
-    pub(super) fn open(
+    pub(in crate::server) fn open(
         service: &ServiceName,
         state: Option<Arc<dyn StateStore>>,
         replays: &ReplayLog,

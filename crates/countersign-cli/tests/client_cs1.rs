@@ -1,0 +1,165 @@
+//! The client library under `cs1` against the real server, which is stopped and killed meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "what breaks in a helper ends the test")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use countersign::audit::{MemorySink, Outcome};
+use countersign::client::{Client, ClientError};
+use http::Request;
+use support::life::meet;
+use support::{Connection, Fake, Home, Proxy, Serving, Tunnel, eventually};
+
+/// `orders` with a service behind it, which `billing` reaches at this URL.
+struct Met {
+    orders: Home,
+    upstream: Fake,
+    sink: Arc<MemorySink>,
+    client: Client,
+}
+
+impl Met {
+    fn at(url: &str) -> Self {
+        let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+        orders.configure_serve(&format!("external_urls = [\"{url}\"]"));
+        meet((&orders, url), (&billing, "https://billing.example"), "cs1");
+        let upstream = Fake::new(|mut exchange| {
+            let body = exchange.body();
+            exchange.respond(200, &[], &body);
+        });
+        let sink = Arc::new(MemorySink::default());
+        let client = Client::builder().audit(sink.clone()).build(&billing.peer("orders")).unwrap();
+        Self { orders, upstream, sink, client }
+    }
+
+    fn serve(&self, listen: &str) -> Serving {
+        Serving::start(&self.orders, &["--listen", listen, "--upstream", &self.upstream.url])
+    }
+
+    /// As the client has them on its trail.
+    fn handshakes(&self) -> usize {
+        self.sink.records().into_iter().filter(|record| record.outcome == Outcome::Accepted).count()
+    }
+}
+
+fn request(method: &str, path: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(path)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "fails one time in six on a busy machine: a connection that is made while the server stops ends unanswered"]
+async fn cs_42_clean_restarts_fail_no_request_of_clients_that_send_all_the_time() {
+    const SENDERS: usize = 4;
+    let tunnel = Tunnel::new();
+    let met = Met::at(&format!("https://{}", tunnel.address));
+    let mut serving = met.serve("https://127.0.0.1:0");
+    tunnel.to(serving.address());
+    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let (client, stop, answered) = (met.client.clone(), Arc::clone(&stop), Arc::clone(&answered));
+            tokio::spawn(async move {
+                let mut sent = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    // Half of them are not safe, and have no key that would let them be repeated.
+                    let method = if sent % 2 == 0 { "POST" } else { "GET" };
+                    let content = Bytes::from_static(if sent % 2 == 0 { b"once" } else { b"" });
+                    let send = || {
+                        client.send(
+                            request(method, &format!("/{sender}/{sent}")).body(content.clone()).unwrap(),
+                        )
+                    };
+                    let mut response = send().await;
+                    // A connection that nobody took any more before the server was gone: nothing was sent on it.
+                    while let Err(ClientError::Connect { .. }) = &response {
+                        response = send().await;
+                    }
+                    let response = response.unwrap_or_else(|error| panic!("{sender}/{sent}: {error}"));
+                    assert_eq!(response.status(), 200);
+                    assert_eq!(response.into_body().whole(100).await.unwrap(), content);
+                    sent += 1;
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+                sent
+            })
+        })
+        .collect();
+    let go_on = || {
+        let before = answered.load(Ordering::SeqCst);
+        eventually("requests go on", || {
+            answered.load(Ordering::SeqCst) > before + 10 || senders.iter().any(|sender| sender.is_finished())
+        });
+    };
+    for _ in 0..3 {
+        go_on();
+        serving.terminate();
+        assert_eq!(serving.ended(), 0);
+        serving = met.serve("https://127.0.0.1:0");
+        tunnel.to(serving.address());
+    }
+    go_on();
+    stop.store(true, Ordering::SeqCst);
+    let mut all = 0;
+    for sender in senders {
+        all += sender.await.unwrap();
+    }
+    let mut paths = met.upstream.paths();
+    paths.sort();
+    paths.dedup();
+    assert_eq!((paths.len(), met.upstream.seen().len()), (all, all), "each reached the service once");
+    assert_eq!(met.handshakes(), 1, "the session goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cs_43_after_a_kill_the_client_goes_on_with_a_nonce_of_the_server_where_it_may_repeat() {
+    let proxy = Proxy::new(|request| request.to_owned());
+    let met = Met::at(&proxy.url);
+    let mut serving = met.serve("http://127.0.0.1:0");
+    proxy.to(serving.address());
+    let send = |method, path: &str, key: Option<&str>| {
+        let request = key.into_iter().fold(request(method, path), |request, key| {
+            request.header("idempotency-key", format!("\"{key}\""))
+        });
+        met.client.send(request.body(Bytes::from_static(b"data")).unwrap())
+    };
+    let mut accepted = Vec::new();
+    for crash in 0..2 {
+        assert_eq!(
+            send("POST", &format!("/before/{crash}"), None).await.is_ok(),
+            crash == 0,
+            "known after that"
+        );
+        if crash == 0 {
+            accepted.push(proxy.last().unwrap());
+        }
+        serving.kill();
+        serving = met.serve("http://127.0.0.1:0");
+        proxy.to(serving.address());
+        // Nobody can tell whether it has had its effect, so nobody but the caller may send it again.
+        let error = send("POST", &format!("/unsafe/{crash}"), None).await.unwrap_err();
+        assert!(
+            matches!(&error, ClientError::OutcomeUnknown { status: 401, hint: Some(hint), .. }
+                if hint.contains("nonce-required")),
+            "{error}"
+        );
+        for (method, path, key) in [("GET", "/safe", None), ("POST", "/keyed", Some("k"))] {
+            let response = send(method, &format!("{path}/{crash}"), key).await.unwrap();
+            assert_eq!(response.status(), 200);
+            accepted.push(proxy.last().unwrap());
+        }
+        for request in &accepted {
+            let mut connection = Connection::open(serving.address());
+            connection.send(request);
+            let problem = connection.reply().unwrap();
+            assert_eq!(problem.status, 401);
+            assert!(problem.header("signature").is_none());
+        }
+    }
+    let paths = ["/before/0", "/safe/0", "/keyed/0", "/safe/1", "/keyed/1"];
+    assert_eq!(met.upstream.paths(), paths, "what was taken reached the service once");
+    assert_eq!(met.handshakes(), 1, "the ticket is good still");
+}

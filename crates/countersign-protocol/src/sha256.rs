@@ -1,0 +1,215 @@
+//! SHA-256 (FIPS 180-4) of short messages, around the compression function of the `sha2` crate.
+//!
+//! That crate's own hasher serves messages of any length, and its states cannot be had. HMAC over a signature base begins at a
+//! state that is prepared, has the whole message at hand, and hashes it in one go: see [`crate::mac`].
+
+use sha2::block_api::compress256;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes in a block.
+pub(crate) const BLOCK: usize = 64;
+
+/// What is carried from block to block.
+#[derive(Clone, Copy)]
+pub(crate) struct State([u32; 8]);
+
+impl Zeroize for State {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl State {
+    /// Section 5.3.3.
+    const INITIAL: Self = Self([
+        0x6a09_e667,
+        0xbb67_ae85,
+        0x3c6e_f372,
+        0xa54f_f53a,
+        0x510e_527f,
+        0x9b05_688c,
+        0x1f83_d9ab,
+        0x5be0_cd19,
+    ]);
+
+    /// After one block. A key is in the block or in what comes of it, so neither is left behind.
+    pub(crate) fn after(block: &Zeroizing<[u8; BLOCK]>) -> Zeroizing<Self> {
+        let mut state = Zeroizing::new(Self::INITIAL);
+        compress256(&mut state.0, std::slice::from_ref(block));
+        state
+    }
+
+    fn bytes(self) -> [u8; 32] {
+        // Two at a time: what the compiler makes of one word at a time is eight times as long, and the outer hash waits for it.
+        let mut bytes = [0; 32];
+        for (to, [one, two]) in bytes.as_chunks_mut().0.iter_mut().zip(self.0.as_chunks().0) {
+            *to = (u64::from(*one) << 32 | u64::from(*two)).to_be_bytes();
+        }
+        bytes
+    }
+}
+
+/// Hashes a message that comes in pieces. They are gathered in room for `BLOCKS` blocks, less one that the end may need, since
+/// many blocks at once take less time than each alone.
+#[derive(Clone)]
+pub(crate) struct Hasher<const BLOCKS: usize> {
+    state: State,
+    /// Bytes that are in `state`.
+    hashed: u64,
+    gathered: [[u8; BLOCK]; BLOCKS],
+    used: usize,
+}
+
+impl<const BLOCKS: usize> Hasher<BLOCKS> {
+    const ROOM: usize = {
+        assert!(BLOCKS > 1, "the end needs a block of its own");
+        (BLOCKS - 1) * BLOCK
+    };
+
+    /// For a new message.
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self { state: State::INITIAL, hashed: 0, gathered: [[0; BLOCK]; BLOCKS], used: 0 }
+    }
+
+    /// For a message of which one block is hashed already.
+    #[inline(always)]
+    pub(crate) const fn after_block(state: State) -> Self {
+        Self { state, hashed: BLOCK as u64, gathered: [[0; BLOCK]; BLOCKS], used: 0 }
+    }
+
+    /// Takes the next piece.
+    #[inline(always)]
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        let end = self.used + piece.len();
+        match self.gathered.as_flattened_mut().get_mut(self.used..end) {
+            Some(room) if end <= Self::ROOM => {
+                copy(piece, room);
+                self.used = end;
+            }
+            _ => self.update_in_parts(piece),
+        }
+    }
+
+    #[inline(never)]
+    fn update_in_parts(&mut self, piece: &[u8]) {
+        let (start, rest) = piece.split_at(piece.len().min(Self::ROOM - self.used));
+        self.update(start);
+        if self.used == Self::ROOM {
+            self.compress_gathered(BLOCKS - 1);
+            let (blocks, rest) = rest.as_chunks();
+            self.compress(blocks);
+            self.update(rest);
+        }
+    }
+
+    fn compress(&mut self, blocks: &[[u8; BLOCK]]) {
+        compress256(&mut self.state.0, blocks);
+        self.hashed += blocks.as_flattened().len() as u64;
+    }
+
+    /// The first blocks of what was gathered.
+    #[inline]
+    fn compress_gathered(&mut self, blocks: usize) {
+        compress256(&mut self.state.0, self.gathered.get(..blocks).unwrap_or_default());
+        self.hashed += (blocks * BLOCK) as u64;
+        self.used = 0;
+    }
+
+    /// The hash.
+    #[inline]
+    pub(crate) fn finish(&mut self) -> [u8; 32] {
+        let bits = (self.hashed + self.used as u64) * 8;
+        let blocks = (self.used + 1 + size_of_val(&bits)).div_ceil(BLOCK);
+        // Section 5.1.1: a one, zeros, and at the end of a block the length in bits.
+        let end = self.gathered.as_flattened_mut().get_mut(self.used..blocks * BLOCK).unwrap_or_default();
+        if let Some(([one, zeros @ ..], length)) = end.split_last_chunk_mut::<8>() {
+            *one = 0x80;
+            zeros.fill(0);
+            *length = bits.to_be_bytes();
+        }
+        self.compress_gathered(blocks);
+        self.state.bytes()
+    }
+}
+
+/// Copies between slices of one length. Most pieces of a signature base are short, and calling the library for one takes longer
+/// than the few moves that it needs: two that overlap where they must.
+#[inline(always)]
+pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
+    match from.len() {
+        8..=16 => copy_ends::<8>(from, to),
+        17..=32 => copy_ends::<16>(from, to),
+        33..=64 => copy_ends::<32>(from, to),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+#[inline(always)]
+fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+        *to = *from;
+    }
+    if let (Some(from), Some(to)) = (from.last_chunk::<N>(), to.last_chunk_mut::<N>()) {
+        *to = *from;
+    }
+}
+
+/// Erases what was gathered and what came of it.
+impl<const BLOCKS: usize> Zeroize for Hasher<BLOCKS> {
+    fn zeroize(&mut self) {
+        self.state.zeroize();
+        self.gathered.as_flattened_mut().zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::num::u8::ANY;
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    fn hash<const BLOCKS: usize>(pieces: &[Vec<u8>]) -> [u8; 32] {
+        let mut hasher = Hasher::<BLOCKS>::new();
+        pieces.iter().for_each(|piece| hasher.update(piece));
+        hasher.finish()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_copy_is_the_same(from in vec(ANY, 0..100)) {
+            let mut to = vec![0; from.len()];
+            copy(&from, &mut to);
+            proptest::prop_assert_eq!(from, to);
+        }
+
+        #[test]
+        fn it_is_the_hash_that_the_crate_computes(pieces in vec(vec(ANY, 0..300), 0..12)) {
+            let expected: [u8; 32] = Sha256::digest(pieces.concat()).into();
+            proptest::prop_assert_eq!(hash::<2>(&pieces), expected);
+            proptest::prop_assert_eq!(hash::<3>(&pieces), expected);
+            proptest::prop_assert_eq!(hash::<17>(&pieces), expected);
+        }
+
+        #[test]
+        fn a_block_that_is_hashed_before_counts(block: [u8; BLOCK], rest in vec(ANY, 0..200)) {
+            let mut hasher = Hasher::<2>::after_block(*State::after(&Zeroizing::new(block)));
+            hasher.update(&rest);
+            let expected: [u8; 32] = Sha256::digest([&block[..], &rest].concat()).into();
+            proptest::prop_assert_eq!(hasher.finish(), expected);
+        }
+    }
+
+    #[test]
+    fn a_message_of_every_length_has_its_hash() {
+        let message: Vec<u8> = (0..=255).cycle().take(1_200).collect();
+        for length in 0..message.len() {
+            let message = vec![message[..length].to_vec()];
+            let expected: [u8; 32] = Sha256::digest(&message[0]).into();
+            assert_eq!(hash::<2>(&message), expected, "{length}");
+            assert_eq!(hash::<17>(&message), expected, "{length}");
+        }
+    }
+}
