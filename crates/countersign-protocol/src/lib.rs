@@ -29,6 +29,7 @@
 pub mod aead;
 pub mod api_key;
 mod candidates;
+mod copy;
 pub mod cs1;
 mod encode;
 pub mod fingerprint;

@@ -23,7 +23,10 @@ impl MacKey {
         let mut block = Zeroizing::new([0; BLOCK]);
         match block.get_mut(..key.len()) {
             Some(start) => start.copy_from_slice(key),
-            None => block.iter_mut().zip(Sha256::digest(key)).for_each(|(to, from)| *to = from),
+            None => {
+                let hash = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(key)));
+                block.iter_mut().zip(*hash).for_each(|(to, from)| *to = from);
+            }
         }
         let padded = |pad: u8| State::after(&Zeroizing::new(block.map(|byte| byte ^ pad)));
         Self { inner: padded(0x36), outer: padded(0x5c) }
@@ -33,13 +36,13 @@ impl MacKey {
     #[must_use]
     #[inline(always)]
     pub fn begin(&self) -> MacStream {
-        MacStream { inner: Hasher::after_block(*self.inner), outer: self.outer.clone() }
+        MacStream { inner: Hasher::after_block(&self.inner), outer: self.outer.clone() }
     }
 
     /// The MAC of all `parts`, one after the other. They may be secrets.
     #[must_use]
     pub fn mac(&self, parts: &[&[u8]]) -> Tag {
-        let mut inner = Zeroizing::new(Hasher::<3>::after_block(*self.inner));
+        let mut inner = Zeroizing::new(Hasher::<3>::after_block(&self.inner));
         for part in parts {
             inner.update(part);
         }
@@ -84,8 +87,8 @@ impl MacStream {
 
 /// The outer hash, over the inner one (RFC 2104, section 2).
 #[inline]
-fn outer<const BLOCKS: usize>(key: &State, inner: &mut Hasher<BLOCKS>) -> Tag {
-    let mut outer = Hasher::<2>::after_block(*key);
+fn outer<const BLOCKS: usize>(key: &Zeroizing<State>, inner: &mut Hasher<BLOCKS>) -> Tag {
+    let mut outer = Hasher::<2>::after_block(key);
     outer.update(&inner.finish());
     Tag(outer.finish())
 }

@@ -2,8 +2,8 @@
 
 use http::HeaderValue;
 
+use crate::copy::copy;
 use crate::refusal::Refusal;
-use crate::sha256::copy;
 
 /// What is written so far, in all the room that it needs. It begins with the label.
 pub(super) struct Input {
