@@ -11,7 +11,7 @@ use bytes::Bytes;
 use countersign::audit::{MemorySink, Outcome};
 use countersign::client::{Client, ClientError};
 use http::Request;
-use support::life::meet;
+use support::life::meet_at;
 use support::{Connection, Fake, Home, Proxy, Serving, Tunnel, eventually};
 
 /// `orders` with a service behind it, which `billing` reaches at this URL.
@@ -24,9 +24,7 @@ struct Met {
 
 impl Met {
     fn at(url: &str) -> Self {
-        let (orders, billing) = (Home::of("orders"), Home::of("billing"));
-        orders.configure_serve(&format!("external_urls = [\"{url}\"]"));
-        meet((&orders, url), (&billing, "https://billing.example"), "cs1");
+        let (orders, billing) = meet_at(url);
         let upstream = Fake::new(|mut exchange| {
             let body = exchange.body();
             exchange.respond(200, &[], &body);

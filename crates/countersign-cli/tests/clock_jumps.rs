@@ -22,7 +22,7 @@ use countersign::{NewKeys, PeerStore as _};
 use http::Request;
 use serde_json::Value;
 use support::faults::{assert_chains_whole, library};
-use support::life::meet;
+use support::life::meet_at;
 use support::raw::post;
 use support::{Connection, Done, Home, Pair, Proxy, Serving, eventually, exchange};
 
@@ -220,10 +220,8 @@ fn a_clock_that_is_wrong_is_told() {
 #[test]
 fn cs_30_under_cs1_callers_whose_clock_is_wrong_are_let_in() {
     let Some(library) = library() else { return };
-    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
     let proxy = Proxy::new(|request| request.to_owned());
-    orders.configure_serve(&format!("external_urls = [\"{}\"]", proxy.url));
-    meet((&orders, &proxy.url), (&billing, "https://billing.example"), "cs1");
+    let (orders, billing) = meet_at(&proxy.url);
     let serving = Serving::http(&orders);
     proxy.to(serving.address());
     let wall = Wall::of(&billing);
@@ -244,10 +242,8 @@ fn cs_30_under_cs1_callers_whose_clock_is_wrong_are_let_in() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_cs1_no_clock_lets_a_request_pass_twice_and_live_clients_go_on() {
     let Some(library) = library() else { return };
-    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
     let proxy = Proxy::new(|request| request.to_owned());
-    orders.configure_serve(&format!("external_urls = [\"{}\"]", proxy.url));
-    meet((&orders, &proxy.url), (&billing, "https://billing.example"), "cs1");
+    let (orders, billing) = meet_at(&proxy.url);
     let wall = Wall::of(&orders);
     let mut serving = wall.serve(&orders, library);
     proxy.to(serving.address());

@@ -23,7 +23,7 @@ use countersign::store::master::{MasterKey, Source};
 use countersign::store::sqlite::SqliteStore;
 use countersign::store::{State, StateStore as _};
 use serde_json::{Value, json};
-use support::life::meet;
+use support::life::meet_at;
 use support::{Done, Home, PATIENCE, Proxy, Serving, finish, new_key, new_secret};
 
 /// What each stack tries as a client.
@@ -252,10 +252,8 @@ fn vector_of(request: &[u8], orders: &Home) -> Value {
 #[test]
 fn the_python_library_verifies_what_call_sends_as_it_arrives() {
     let Some(mut program) = Stack::Python.program() else { return };
-    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
     let proxy = Proxy::new(|request| request.to_owned());
-    orders.configure_serve(&format!("external_urls = [\"{}\"]", proxy.url));
-    meet((&orders, &proxy.url), (&billing, "https://billing.example"), "cs1");
+    let (orders, billing) = meet_at(&proxy.url);
     let serving = Serving::http(&orders);
     proxy.to(serving.address());
     billing.run(&["call", &format!("{}/invoices?page=2", proxy.url)]).ok();
@@ -365,10 +363,7 @@ fn that_client_believes_nothing_that_was_changed_on_the_way() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let orders = Orders::new(&[]);
-    let settings = orders.home.path().join("countersign.toml");
-    let text = std::fs::read_to_string(&settings).unwrap();
-    std::fs::write(&settings, text.replace("[serve]", &format!("[serve]\nexternal_urls = [\"{url}\"]")))
-        .unwrap();
+    orders.home.configure_serve(&format!("external_urls = [\"{url}\"]"));
     let serving = Serving::http(&orders.home);
     let changed = |from: &str, to: &str| {
         std::thread::scope(|scope| {

@@ -108,10 +108,7 @@ fn a_man_in_the_middle_with_another_certificate_fails_and_a_proxy_that_is_named_
     let address = Arc::new(std::sync::OnceLock::<String>::new());
     let known = Arc::clone(&address);
     let (url, pin) = man_in_the_middle(&orders, move || known.get().unwrap().clone());
-    let config = orders.path().join("countersign.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("[serve]", &format!("[serve]\nexternal_urls = [\"{url}\"]")))
-        .unwrap();
+    orders.configure_serve(&format!("external_urls = [\"{url}\"]"));
     let serving = Serving::http(&orders);
     address.set(serving.address().to_owned()).unwrap();
 

@@ -120,10 +120,7 @@ fn whichever_message_is_lost_repeated_or_late_the_two_come_to_the_same_credentia
     });
     orders.configure(QUICK);
     billing.configure(QUICK);
-    let config = orders.path().join("countersign.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    let text = text.replacen("[serve]", &format!("[serve]\nexternal_urls = [\"{}\"]", between.url), 1);
-    std::fs::write(&config, text).unwrap();
+    orders.configure_serve(&format!("external_urls = [\"{}\"]", between.url));
     let serving = Serving::http(&orders);
     *upstream.lock().unwrap() = serving.address().to_owned();
     let (keys, secret) = ([new_key(), new_key()], new_secret());

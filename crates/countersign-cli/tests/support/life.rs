@@ -63,6 +63,14 @@ pub fn states(home: &Home, name: &str) -> Vec<String> {
         .collect()
 }
 
+/// `orders`, which is reached at this URL whatever it listens on, and `billing`, which calls it under `cs1`.
+pub fn meet_at(url: &str) -> (Home, Home) {
+    let (orders, billing) = (Home::of("orders"), Home::of("billing"));
+    orders.configure_serve(&format!("external_urls = [\"{url}\"]"));
+    meet((&orders, url), (&billing, "https://billing.example"), "cs1");
+    (orders, billing)
+}
+
 /// Two services that know each other, each with the URL of the other.
 pub fn meet(orders: (&Home, &str), billing: (&Home, &str), profile: &str) {
     let keys = [new_key(), new_key()];
