@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 
 /// What happens on one connection.
@@ -21,6 +22,8 @@ struct State {
     unread: usize,
     /// When anything last moved.
     last: Instant,
+    /// Whether there was a request, and it came over HTTP/2.
+    is_http2: bool,
 }
 
 /// What the watchdog finds.
@@ -36,13 +39,14 @@ pub(crate) enum Finding {
 
 impl Activity {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { open: 0, unread: 0, last: Instant::now() })))
+        Arc::new(Self(Mutex::new(State { open: 0, unread: 0, last: Instant::now(), is_http2: false })))
     }
 
     /// A request begins. It is over when what comes back is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> Running {
+    pub(crate) fn begin(self: &Arc<Self>, version: Version) -> Running {
         let mut state = self.state();
         state.open += 1;
+        state.is_http2 = version == Version::HTTP_2;
         state.last = Instant::now();
         Running(Arc::clone(self))
     }
@@ -57,6 +61,14 @@ impl Activity {
         } else {
             Finding::Alive
         }
+    }
+
+    /// Whether no more requests need be taken here, as far as none will be lost that is on its way: there was `quiet` for so long that
+    /// none is expected (RFC 9112, section 9.5). HTTP/2 can say which ones were not taken (RFC 9113, section 6.8), if nobody is
+    /// `patient`; but not all callers can make use of that.
+    pub(crate) fn can_be_closed(&self, quiet: Duration, patient: bool) -> bool {
+        let state = self.state();
+        state.is_http2 && !patient || state.open == 0 && state.last.elapsed() >= quiet
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -153,16 +165,33 @@ mod tests {
         let activity = Activity::new();
         assert_eq!(activity.find(LATER, LATER), Finding::Alive);
         assert_eq!(activity.find(SOON, SOON), Finding::Idle);
-        let running = activity.begin();
+        let running = activity.begin(Version::HTTP_11);
         assert_eq!(activity.find(SOON, SOON), Finding::Alive, "a handler may take its time");
         drop(running);
         assert_eq!(activity.find(SOON, SOON), Finding::Idle);
     }
 
+    #[test]
+    fn a_connection_can_be_closed_when_it_is_quiet_and_of_http_2_when_patience_ends() {
+        let activity = Activity::new();
+        for patient in [true, false] {
+            assert!(!activity.can_be_closed(LATER, patient), "its first request may be on its way");
+            assert!(activity.can_be_closed(SOON, patient));
+            let running = activity.begin(Version::HTTP_11);
+            assert!(!activity.can_be_closed(SOON, patient), "its response will say so");
+            drop(running);
+            assert!(activity.can_be_closed(SOON, patient) && !activity.can_be_closed(LATER, patient));
+        }
+        let running = activity.begin(Version::HTTP_2);
+        assert!(!activity.can_be_closed(SOON, true) && activity.can_be_closed(LATER, false));
+        drop(running);
+        assert!(activity.can_be_closed(SOON, true));
+    }
+
     #[tokio::test]
     async fn a_response_that_nobody_takes_is_noticed_and_one_that_is_taken_is_over() {
         let activity = Activity::new();
-        let body = activity.begin().watch(Full::from("response"));
+        let body = activity.begin(Version::HTTP_2).watch(Full::from("response"));
         assert_eq!(activity.find(SOON, LATER), Finding::Alive);
         assert_eq!(activity.find(SOON, SOON), Finding::Unread);
         body.collect().await.unwrap();

@@ -2,18 +2,19 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use countersign::LEAVING;
 use countersign::protocol::cs1::Exporter;
 use countersign::protocol::mac::encode_hex;
 use countersign::protocol::problem::Problem;
 use countersign::protocol::refusal::Malformed;
 use countersign::server::{Authenticator, ExternalUrl, SourceAddr, TlsExporter, problem_response};
 use countersign::store::random;
-use http::header::HOST;
+use http::header::{CONNECTION, HOST};
 use http::uri::Authority;
 use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
@@ -184,8 +185,8 @@ impl Gateway {
         self.public.iter().chain(&self.admin).map(|(url, _)| *url).collect()
     }
 
-    /// Serves until `shutdown` comes, then takes no more connections, lets running requests end (at most
-    /// [`Timeouts::drain`]), and returns whether all of them did.
+    /// Serves until `shutdown` comes, then takes no more connections, asks callers to leave those that are open, lets running
+    /// requests end (all of this at most as long as [`Timeouts::drain`]), and returns whether all of them did.
     ///
     /// # Errors
     /// The TLS identity cannot be used.
@@ -197,7 +198,7 @@ impl Gateway {
         };
         let app = app::router_for(authenticator.clone(), settings.upstream.take());
         let watching = tokio::spawn(authenticator.clone().watch());
-        let (stop, stopped) = watch::channel(());
+        let (stop, stopped) = watch::channel(Stage::Serving);
         let room = Arc::new(Semaphore::new(files::room(settings.max_connections)));
         let sources = Sources::new(settings.max_connections_per_source);
         let mut loops = Vec::new();
@@ -230,10 +231,12 @@ impl Gateway {
         }
         drop(stopped);
         shutdown.await;
-        let _ = stop.send(());
+        let _ = stop.send(Stage::Closed);
         for accepting in loops {
             let _ = accepting.await;
         }
+        // Not before nobody is let in any more: who is asked to leave comes again at once.
+        let _ = stop.send(Stage::Leaving);
         // Each connection holds a receiver; closed means that the last one has ended.
         let drained = tokio::time::timeout(settings.timeouts.drain, stop.closed()).await.is_ok();
         watching.abort();
@@ -245,6 +248,23 @@ impl Gateway {
         }
         Ok(drained)
     }
+}
+
+/// How long there is no request on a connection before a server that stops closes it. Who has just had a response may be about to
+/// send the next request, and would not know whether it was taken.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// How long that is waited for on a connection of HTTP/2.
+const LONGEST_QUIET: Duration = Duration::from_secs(3);
+
+/// How far it has come with stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// No more connections are taken.
+    Closed,
+    /// Those that are open are to end.
+    Leaving,
 }
 
 /// Bytes of a response that one HTTP/2 stream may have waiting.
@@ -289,16 +309,22 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn accept(self, listener: TcpListener, mut stopped: watch::Receiver<()>) {
+    async fn accept(self, listener: TcpListener, stopped: watch::Receiver<Stage>) {
+        let mut closed = stopped.clone();
         loop {
+            // The kernel has taken those who wait already, and would reset their connections: they are let in first.
+            let closed = async { drop(closed.wait_for(|stage| *stage != Stage::Serving).await) };
+            tokio::pin!(closed);
             let room = tokio::select! {
+                biased;
                 room = Arc::clone(&self.room).acquire_owned() => room,
-                _ = stopped.changed() => return,
+                () = &mut closed => return,
             };
             let Ok(permit) = room else { return };
             let accepted = tokio::select! {
+                biased;
                 accepted = listener.accept() => accepted,
-                _ = stopped.changed() => return,
+                () = &mut closed => return,
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
@@ -326,7 +352,7 @@ impl Acceptor {
         }
     }
 
-    async fn connection(&self, stream: TcpStream, address: SocketAddr, stopped: watch::Receiver<()>) {
+    async fn connection(&self, stream: TcpStream, address: SocketAddr, stopped: watch::Receiver<Stage>) {
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.timeouts.write));
@@ -349,32 +375,47 @@ impl Acceptor {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         address: SocketAddr,
         exporter: Option<TlsExporter>,
-        mut stopped: watch::Receiver<()>,
+        mut stopped: watch::Receiver<Stage>,
     ) {
         let app = self.app.clone();
         let activity = Activity::new();
-        let watched = Arc::clone(&activity);
+        let (watched, stopping) = (Arc::clone(&activity), stopped.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let running = watched.begin();
+            let running = watched.begin(request.version());
+            let (is_http1, stopping) = (request.version() <= Version::HTTP_11, stopping.clone());
+            let is_leaving = move || *stopping.borrow() == Stage::Leaving;
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(SourceAddr(address.ip()));
             if let Some(exporter) = &exporter {
                 request.extensions_mut().insert(exporter.clone());
             }
             let answer = answer(app.clone(), request);
-            async move { answer.await.map(|response| response.map(|body| running.watch(body))) }
+            async move {
+                let mut response = answer.await?;
+                if is_leaving() {
+                    let (name, value) = if is_http1 { (CONNECTION, "close") } else { (LEAVING, "?1") };
+                    response.headers_mut().insert(name, HeaderValue::from_static(value));
+                }
+                Ok::<_, Infallible>(response.map(|body| running.watch(body)))
+            }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let Timeouts { head, write, .. } = self.timeouts;
         let mut ticks = tokio::time::interval((head.min(write) / 4).max(Duration::from_millis(100)));
-        let mut closing = false;
+        // Callers who do not know the field are never quiet while they have something to ask: HTTP/2 has another word for them.
+        let (mut leaving, mut closing) = (None, false);
         let ended = loop {
+            let patient = leaving.is_some_and(|since: Instant| since.elapsed() < LONGEST_QUIET);
+            if leaving.is_some() && !closing && activity.can_be_closed(QUIET, patient) {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
             tokio::select! {
                 ended = connection.as_mut() => break ended,
-                _ = stopped.changed(), if !closing => {
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
+                _ = stopped.wait_for(|stage| *stage == Stage::Leaving), if leaving.is_none() => {
+                    leaving = Some(Instant::now());
                 }
+                () = tokio::time::sleep(QUIET / 8), if leaving.is_some() && !closing => {}
                 _ = ticks.tick() => match activity.find(head, write) {
                     Finding::Alive => {}
                     Finding::Idle if !closing => {

@@ -27,6 +27,11 @@ pub mod server;
 #[cfg(feature = "sqlite")]
 mod trail;
 
+/// The field of a response (`?1`) with which a server that stops asks callers over HTTP/2 to make their next request on another
+/// connection, as `Connection: close` does over HTTP/1.1. What was sent when GOAWAY came may or may not have been taken; this comes
+/// before it. It says nothing about the response, and nobody signs it: who makes it up costs the caller a connection.
+pub const LEAVING: http::HeaderName = http::HeaderName::from_static("countersign-leaving");
+
 pub use countersign_audit as audit;
 pub use countersign_protocol as protocol;
 pub use countersign_store as store;

@@ -4,111 +4,17 @@
 
 mod client_support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use axum::Router;
-use axum::body::Body;
 use bytes::Bytes;
-use client_support::signed::{On, Script, Signing};
-use client_support::{Server, get, post, read};
-use countersign::Trust;
+use client_support::signed::{Script, Signing};
+use client_support::tls::{Sees, Tls};
+use client_support::{get, post, read};
 use countersign::client::{Client, ClientError};
-use countersign::protocol::cs1::{Binding, Exporter};
+use countersign::protocol::cs1::Binding;
 use countersign::protocol::wire::reply::ReplyError;
-use countersign::store::{Peer, random};
-use http::{HeaderValue, Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt as _;
-use zeroize::Zeroizing;
-
-const LABEL: &[u8] = b"EXPORTER-Channel-Binding";
-
-/// A server with TLS, and how often it was connected to.
-struct Tls {
-    orders: Signing,
-    trust: String,
-    connections: Arc<AtomicUsize>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Sees {
-    /// The exporter of its own connection.
-    Its,
-    /// That of another one: somebody in between has ended the client's TLS.
-    Another,
-    None,
-}
+use http::{HeaderValue, Response};
 
 async fn start(script: Script, alpn: &'static [u8], sees: Sees) -> Tls {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![made.cert.der().clone()],
-            rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
-        )
-        .unwrap();
-    config.alpn_protocols = vec![alpn.to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&connections);
-    let serve = async move |app: Router| {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let serving = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                counted.fetch_add(1, Ordering::SeqCst);
-                let (acceptor, app) = (acceptor.clone(), app.clone());
-                tokio::spawn(async move {
-                    let Ok(tls) = acceptor.accept(stream).await else { return };
-                    let mut bytes = Zeroizing::new([0; 32]);
-                    tls.get_ref().1.export_keying_material(bytes.as_mut_slice(), LABEL, Some(b"")).unwrap();
-                    let on = match sees {
-                        Sees::Its => Some(On(Exporter::new(bytes))),
-                        Sees::Another => Some(On(Exporter::new(Zeroizing::new(random())))),
-                        Sees::None => None,
-                    };
-                    let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
-                        let mut request = request.map(Body::new);
-                        if let Some(on) = on.clone() {
-                            request.extensions_mut().insert(on);
-                        }
-                        app.clone().oneshot(request)
-                    });
-                    let builder = auto::Builder::new(TokioExecutor::new());
-                    let _ =
-                        builder.serve_connection(TokioIo::new(tls), TowerToHyperService::new(service)).await;
-                });
-            }
-        });
-        Server { url, serving }
-    };
-    let script = Script { binding: Binding::TlsExporter, ..script };
-    Tls { orders: Signing::over(script, serve).await, trust: made.cert.pem(), connections }
-}
-
-impl Tls {
-    fn peer(&self) -> Peer {
-        Peer { trust: Trust::Ca(self.trust.clone()), ..self.orders.peer() }
-    }
-
-    fn client(&self) -> Client {
-        Client::new(&self.peer()).unwrap()
-    }
-
-    fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
-    }
+    Tls::start(Script { binding: Binding::TlsExporter, ..script }, alpn, sees).await
 }
 
 #[tokio::test]

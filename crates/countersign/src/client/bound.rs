@@ -18,8 +18,8 @@ use tower::{Service as _, ServiceExt as _};
 use zeroize::Zeroizing;
 
 use super::connector::connector;
-use super::error::chain;
-use super::way::{Sending, Spoil, Unsent};
+use super::failed;
+use super::way::{Sending, Spoil};
 use super::{BaseUrl, ClientError};
 
 /// RFC 9266, section 2.
@@ -112,10 +112,8 @@ impl Bound {
     }
 
     async fn connect(&self) -> Result<Connection, ClientError> {
-        let failed = |error: &(dyn std::error::Error + 'static)| ClientError::Connect {
-            url: self.url.to_string(),
-            why: chain(error),
-        };
+        let failed =
+            |error: &(dyn std::error::Error + 'static)| failed::to_connect(self.url.to_string(), error);
         let mut connector = self.connector.clone();
         let connector = connector.ready().await.map_err(|error| failed(&*error))?;
         let stream = connector.call(self.url.clone()).await.map_err(|error| failed(&*error))?;
@@ -191,10 +189,10 @@ impl Chosen<'_> {
     pub(super) async fn send(
         self,
         mut request: Request<Sending>,
-    ) -> Result<(Response<Incoming>, Spoil), Unsent> {
+    ) -> Result<(Response<Incoming>, Spoil), ClientError> {
         let Self { bound, mut connection } = self;
         let spoil = Spoil::Chosen(Arc::clone(&connection.spoiled));
-        let url = request.uri().clone();
+        let url = request.uri().to_string();
         let sent = match &mut connection.sender {
             Sender::Http1(sender) => {
                 to_origin_form(&mut request, &bound.authority);
@@ -212,16 +210,12 @@ impl Chosen<'_> {
                 }
                 Ok((response, spoil))
             }
-            Err(mut error) => match error.take_message() {
-                Some(mut request) => {
-                    *request.uri_mut() = url;
-                    Err(Unsent::Stale(request))
-                }
-                None => Err(Unsent::Failed(ClientError::Connect {
-                    url: url.to_string(),
-                    why: chain(&error.into_error()),
-                })),
-            },
+            Err(mut error) => {
+                // Given back, its content goes to where it came from.
+                let is_unsent = error.take_message().is_some();
+                let error = error.into_error();
+                Err(if is_unsent { failed::to_send(url, &error) } else { failed::to_answer(url, &error) })
+            }
         }
     }
 }

@@ -84,9 +84,29 @@ pub enum ClientError {
     /// Config: the trust settings cannot be used.
     #[error("TLS trust: {0}")]
     Trust(String),
-    /// The network or TLS says no.
+    /// The network or TLS says no: there was no connection, and nothing was sent.
     #[error("cannot reach {url}: {why}")]
     Connect {
+        /// Where to.
+        url: String,
+        /// The chain of causes.
+        why: String,
+        /// Whether the connection was refused, or closed before it was there, as by a server that is being restarted. (A
+        /// certificate or a name that is wrong will be wrong again.)
+        passing: bool,
+    },
+    /// The connection ended, and as far as it says the request was not taken: HTTP/2 tells, or nothing of it was written. Nobody has
+    /// signed that.
+    #[error("{url} closed the connection without taking the request, as far as is known: {why}")]
+    NotTaken {
+        /// Where to.
+        url: String,
+        /// The chain of causes.
+        why: String,
+    },
+    /// The connection broke after the request was begun and before its answer was there.
+    #[error("the connection to {url} broke: {why}. Whether the request has had its effect is not known")]
+    Broken {
         /// Where to.
         url: String,
         /// The chain of causes.

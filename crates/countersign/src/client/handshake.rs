@@ -14,11 +14,11 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming as Body;
 use zeroize::Zeroizing;
 
+use super::again::Again;
 use super::cs1;
-use super::error::chain;
 use super::narrate::{Narration, Narrator};
-use super::way::{Lane, Sending, Spoil, Unsent, Way};
-use super::{BaseUrl, ClientError};
+use super::way::{Lane, Sending, Spoil, Way};
+use super::{BaseUrl, ClientError, failed};
 
 /// What we prove ourselves with.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ pub(super) struct Wire<'a> {
     pub(super) base: &'a BaseUrl,
     pub(super) narrator: Option<&'a Narrator>,
     pub(super) timeout: Duration,
+    pub(super) patience: Duration,
 }
 
 /// An answer, read in full.
@@ -191,6 +192,10 @@ impl Wire<'_> {
         Ok(Handshake::Signed(Arc::new(cs1::Session::new(established, since))))
     }
 
+    pub(super) fn say_again(&self, error: &ClientError) {
+        self.say(&format!("{error}; trying again"));
+    }
+
     pub(super) fn say(&self, text: &str) {
         if let Some(narrator) = self.narrator {
             narrator(&Narration::said(text));
@@ -213,7 +218,7 @@ impl Wire<'_> {
                 if error.is::<http_body_util::LengthLimitError>() {
                     ClientError::ReplyTooLong { url: url.to_string() }
                 } else {
-                    ClientError::Connect { url: url.to_string(), why: chain(&*error) }
+                    failed::to_answer(url.to_string(), &*error)
                 }
             })?;
             Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
@@ -238,9 +243,18 @@ impl Wire<'_> {
         self.in_time(&self.base.below("/")?, self.way.lane()).await
     }
 
-    /// Sends one request and waits for the head of its response.
+    /// Sends one request that is not signed, and waits for the head of its response.
     pub(super) async fn send(&self, request: Request<Bytes>) -> Result<http::Response<Body>, ClientError> {
-        self.send_whole(self.lane().await?, request).await
+        let mut again = Again::new(self.patience);
+        loop {
+            let sent = async { self.send_whole(self.lane().await?, request.clone()).await }.await;
+            match sent {
+                Err(error) if is_harmless(&request, &error) && again.after(&error).await => {
+                    self.say_again(&error);
+                }
+                sent => return sent,
+            }
+        }
     }
 
     async fn send_whole(
@@ -248,27 +262,16 @@ impl Wire<'_> {
         lane: Lane<'_>,
         request: Request<Bytes>,
     ) -> Result<http::Response<Body>, ClientError> {
-        let url = request.uri().to_string();
-        match self.send_on(lane, request.map(Sending::held)).await {
-            Ok((response, _)) => Ok(response),
-            Err(Unsent::Failed(error)) => Err(error),
-            // Seen a moment ago to be open.
-            Err(Unsent::Stale(_)) => {
-                Err(ClientError::Connect { url, why: "the connection was closed meanwhile".to_owned() })
-            }
-        }
+        Ok(self.send_on(lane, request.map(Sending::held)).await?.0)
     }
 
     pub(super) async fn send_on(
         &self,
         lane: Lane<'_>,
         request: Request<Sending>,
-    ) -> Result<(http::Response<Body>, Spoil), Unsent> {
+    ) -> Result<(http::Response<Body>, Spoil), ClientError> {
         let url = request.uri().clone();
-        match tokio::time::timeout(self.timeout, self.send_streamed_on(lane, request)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(Unsent::Failed(self.late(&url))),
-        }
+        self.in_time(&url, self.send_streamed_on(lane, request)).await
     }
 
     /// The same, however long it takes.
@@ -276,7 +279,7 @@ impl Wire<'_> {
         &self,
         lane: Lane<'_>,
         request: Request<Sending>,
-    ) -> Result<(http::Response<Body>, Spoil), Unsent> {
+    ) -> Result<(http::Response<Body>, Spoil), ClientError> {
         if let Some(narrator) = self.narrator {
             narrator(&Narration::request(request.method(), request.uri(), request.headers()));
         }
@@ -287,10 +290,6 @@ impl Wire<'_> {
         Ok(sent)
     }
 
-    fn late(&self, url: &Uri) -> ClientError {
-        ClientError::Timeout { url: url.to_string(), seconds: self.timeout.as_secs() }
-    }
-
     pub(super) async fn in_time<T>(
         &self,
         url: &Uri,
@@ -298,7 +297,7 @@ impl Wire<'_> {
     ) -> Result<T, ClientError> {
         match tokio::time::timeout(self.timeout, work).await {
             Ok(result) => result,
-            Err(_) => Err(self.late(url)),
+            Err(_) => Err(ClientError::Timeout { url: url.to_string(), seconds: self.timeout.as_secs() }),
         }
     }
 
@@ -319,6 +318,12 @@ impl Wire<'_> {
         request.headers_mut().extend(shared_secret::client::answer(credential, &incoming)?);
         Ok(self.send(request).await?)
     }
+}
+
+/// Whether an unsigned request can go out again after this: nothing was sent, or it does no more twice than once. (That it was
+/// not taken is an unsigned word.)
+fn is_harmless(request: &Request<Bytes>, error: &ClientError) -> bool {
+    request.method().is_idempotent() || matches!(error, ClientError::Connect { .. })
 }
 
 /// Marked sensitive: not for compression tables and logs.

@@ -83,12 +83,14 @@
 //! # }
 //! ```
 
+mod again;
 mod base;
 mod body;
 mod bound;
 mod connector;
 mod cs1;
 mod error;
+mod failed;
 mod follow;
 mod given;
 mod guides;

@@ -22,9 +22,8 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Signa
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use zeroize::Zeroizing;
 
-use super::error::chain;
 use super::pin::{certificate_pin, check_name};
-use super::{BaseUrl, ClientError};
+use super::{BaseUrl, ClientError, failed};
 
 /// Why the accepting side holds no pair. Nothing is stored then.
 #[derive(Debug, thiserror::Error)]
@@ -214,12 +213,12 @@ impl Dial {
         *request.method_mut() = Method::POST;
         *request.headers_mut() = outgoing.headers.clone();
         *request.uri_mut() = url.clone();
-        let failed = |why| ClientError::Connect { url: self.base.to_string(), why };
         let read = async {
             let sent = self.client.request(request).await;
-            let (parts, body) = sent.map_err(|error| failed(chain(&error)))?.into_parts();
+            let (parts, body) =
+                sent.map_err(|error| failed::to_connect(self.base.to_string(), &error))?.into_parts();
             let body = Limited::new(body, MAX_REPLY).collect().await;
-            let body = body.map_err(|error| failed(chain(&*error)))?.to_bytes();
+            let body = body.map_err(|error| failed::to_answer(self.base.to_string(), &*error))?.to_bytes();
             Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
         };
         match tokio::time::timeout(self.timeout, read).await {

@@ -12,9 +12,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, Stream};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::error::chain;
 use super::trust::tls_config;
-use super::{BaseUrl, ClientError};
+use super::{BaseUrl, ClientError, failed};
 
 /// Longer than the head of any sensible response, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -57,7 +56,7 @@ pub fn probe(base: &BaseUrl, trust: &Trust, patience: Duration) -> Probe {
 }
 
 fn look(base: &BaseUrl, trust: &Trust, patience: Duration, probe: &mut Probe) -> Result<(), ClientError> {
-    let failed = |error: io::Error| ClientError::Connect { url: base.to_string(), why: chain(&error) };
+    let failed = |error: io::Error| failed::to_connect(base.to_string(), &error);
     let mut tcp = connect(base, patience).map_err(failed)?;
     if !base.is_tls() {
         probe.date = head(&mut tcp, base).map_err(failed)?;

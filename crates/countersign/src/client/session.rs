@@ -1,5 +1,6 @@
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use http_body_util::BodyExt as _;
 use tokio::sync::Mutex;
 use tower::Service;
 
+use super::again::Again;
 use super::follow::Follow;
-use super::handshake::{Handshake, Wire};
+use super::handshake::{Failure, Handshake, Wire};
 use super::known::{Known, Plan, Refused};
 use super::narrate::Narrator;
 use super::trail::{explain, is_refusal};
@@ -37,10 +39,13 @@ pub(super) struct Inner {
     follow: Option<Follow>,
     pub(super) refused: Refused,
     pub(super) timeout: Duration,
+    pub(super) patience: Duration,
     pub(super) hold: usize,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
     narrator: Option<Narrator>,
     current: Mutex<Option<Arc<Current>>>,
+    /// Whether any handshake has succeeded: the server was there.
+    met: AtomicBool,
 }
 
 /// A session, and what it was made with.
@@ -57,6 +62,7 @@ pub(super) struct Current {
 /// Makes a [`Client`].
 pub struct Builder {
     timeout: Duration,
+    patience: Duration,
     hold: usize,
     audit: Option<Arc<dyn AuditSink>>,
     narrator: Option<Narrator>,
@@ -68,6 +74,14 @@ impl Builder {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// How long a server that was there before is waited for while it refuses connections, as one does that is being restarted.
+    /// Nothing of the request was sent then. At most half a minute, for what was signed is good for a minute. Default: 5 seconds.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience.min(Duration::from_secs(30));
         self
     }
 
@@ -112,10 +126,12 @@ impl Builder {
             follow: self.store.map(|store| Follow::new(store, peer.name.clone())),
             refused: Refused::default(),
             timeout: self.timeout,
+            patience: self.patience,
             hold: self.hold,
             audit: self.audit,
             narrator: self.narrator,
             current: Mutex::new(None),
+            met: AtomicBool::new(false),
         })))
     }
 }
@@ -132,8 +148,8 @@ impl Client {
     /// Starts making one.
     #[must_use]
     pub fn builder() -> Builder {
-        let timeout = Duration::from_secs(30);
-        Builder { timeout, hold: HOLD, audit: None, narrator: None, store: None }
+        let (timeout, patience) = (Duration::from_secs(30), Duration::from_secs(5));
+        Builder { timeout, patience, hold: HOLD, audit: None, narrator: None, store: None }
     }
 
     /// Authenticates if need be, and sends `request`. Its URI is either a path below the peer's URL
@@ -144,8 +160,9 @@ impl Client {
     /// alone says who it is (`api-key`). [`Body::standing`] says which, and whether the content can be relied on already.
     ///
     /// # Errors
-    /// See [`ClientError`]. A response of any status is not an error. After [`ClientError::Connect`] and
-    /// [`ClientError::Timeout`] it is not known whether the request had its effect, unless no connection was made.
+    /// See [`ClientError`]. A response of any status is not an error. After [`ClientError::Connect`] nothing was sent; after
+    /// [`ClientError::Broken`], [`ClientError::OutcomeUnknown`] and [`ClientError::Timeout`] it is not known whether the request
+    /// had its effect.
     pub async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Body>, ClientError> {
         let known = self.0.known().await?;
         *request.uri_mut() = known.target(request.uri())?;
@@ -229,10 +246,12 @@ impl Client {
             current.clone_from(&kept);
             return Ok(Arc::clone(session));
         }
-        let session = match inner.shake(known).await {
+        // Who has a session that is good still does not wait for a server that is away.
+        let patient = kept.as_ref().is_none_or(|session| Instant::now() >= session.end);
+        let session = match inner.shake(known, patient).await {
             // Being shut out makes it look: what the server takes now may have come a moment ago.
             Err(error) if is_refusal(&error) => match inner.newer(known).await? {
-                Some(newer) => inner.shake(&newer).await?,
+                Some(newer) => inner.shake(&newer, patient).await?,
                 None => return Err(error),
             },
             // It was renewed before it had to be.
@@ -333,18 +352,34 @@ impl Inner {
     }
 
     pub(super) fn wire<'a>(&'a self, known: &'a Known) -> Wire<'a> {
-        Wire { way: &known.way, base: &known.base, narrator: self.narrator.as_ref(), timeout: self.timeout }
+        Wire {
+            way: &known.way,
+            base: &known.base,
+            narrator: self.narrator.as_ref(),
+            timeout: self.timeout,
+            patience: self.patience,
+        }
     }
 
-    /// A new session, with the first of our credentials that the peer takes.
-    async fn shake(&self, known: &Arc<Known>) -> Result<Current, ClientError> {
+    /// A new session, with the first of our credentials that the peer takes. The `patient` wait for a server that was there
+    /// before.
+    async fn shake(&self, known: &Arc<Known>, patient: bool) -> Result<Current, ClientError> {
+        let is_awaited = patient && self.met.load(Ordering::Relaxed);
+        let mut again = Again::new(if is_awaited { self.patience } else { Duration::ZERO });
         let mut plans = self.refused.order(&known.plans).into_iter().peekable();
         loop {
             let Some(plan) = plans.next() else {
                 // `Known` always has a plan.
                 return Err(ClientError::NoCredential(String::new()));
             };
-            let result = self.wire(known).shake(&plan.proof).await;
+            let wire = self.wire(known);
+            let result = loop {
+                match wire.shake(&plan.proof).await {
+                    // A handshake that did not end has no effect.
+                    Err(Failure::Network(error)) if again.after(&error).await => wire.say_again(&error),
+                    result => break result,
+                }
+            };
             // A server without endpoints has taken no proof yet: its trail is written request by request.
             if !matches!(result, Ok(Handshake::PerRequest)) {
                 self.record("handshake", known, &plan, result.as_ref().err()).await?;
@@ -370,6 +405,7 @@ impl Inner {
 
     /// The peer has taken this credential.
     pub(super) async fn taken(&self, plan: &Plan) {
+        self.met.store(true, Ordering::Relaxed);
         self.refused.set(plan, false);
         if let Some(follow) = &self.follow
             && plan.proof.is_proved()

@@ -21,7 +21,8 @@ use super::ClientError;
 use super::bound::{Bound, Chosen};
 use super::connector::HttpClient;
 use super::cs1::Upload;
-use super::error::chain;
+use super::failed;
+use crate::LEAVING;
 
 /// What the body of a request may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -41,13 +42,6 @@ pub(super) enum Way {
 pub(super) enum Lane<'a> {
     Pool(&'a HttpClient),
     Chosen(Box<Chosen<'a>>),
-}
-
-/// A request that was not sent.
-pub(super) enum Unsent {
-    /// Nothing of it was written: the connection was closed meanwhile. On another one it is to be signed anew.
-    Stale(Request<Sending>),
-    Failed(ClientError),
 }
 
 impl Way {
@@ -71,16 +65,30 @@ impl Lane<'_> {
     /// Sends a request and waits for the head of its response.
     pub(super) async fn send(
         self,
+        request: Request<Sending>,
+    ) -> Result<(Response<Incoming>, Spoil), ClientError> {
+        let (response, connection) = self.hand_over(request).await?;
+        if response.headers().contains_key(LEAVING) {
+            connection.spoil();
+        }
+        Ok((response, connection))
+    }
+
+    async fn hand_over(
+        self,
         mut request: Request<Sending>,
-    ) -> Result<(Response<Incoming>, Spoil), Unsent> {
+    ) -> Result<(Response<Incoming>, Spoil), ClientError> {
         match self {
             Self::Pool(http) => {
-                let spoil = Spoil::Pool(capture_connection(&mut request));
+                let captured = capture_connection(&mut request);
                 let url = request.uri().to_string();
                 announce_te(&mut request);
                 match http.request(request.map(BodyExt::boxed_unsync)).await {
-                    Ok(response) => Ok((response, spoil)),
-                    Err(error) => Err(Unsent::Failed(ClientError::Connect { url, why: chain(&error) })),
+                    Ok(response) => Ok((response, Spoil::Pool(captured))),
+                    Err(error) if error.is_connect() || captured.connection_metadata().is_none() => {
+                        Err(failed::to_connect(url, &error))
+                    }
+                    Err(error) => Err(failed::to_answer(url, &error)),
                 }
             }
             Self::Chosen(chosen) => chosen.send(request).await,
@@ -96,7 +104,7 @@ fn announce_te(request: &mut Request<Sending>) {
     }
 }
 
-/// Takes the connection of a response out of use: somebody in between has shown himself.
+/// Takes the connection of a response out of use: the server asks for it, or somebody in between has shown himself.
 #[derive(Clone)]
 pub(super) enum Spoil {
     Pool(CaptureConnection),
@@ -122,7 +130,7 @@ impl fmt::Debug for Spoil {
     }
 }
 
-/// The content of a request on its way. (A type of its own, so that what was not sent can be had back.)
+/// The content of a request on its way.
 pub(super) enum Sending {
     Held(Full<Bytes>),
     Streamed(Box<Upload>),

@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod signed;
+pub(crate) mod tls;
 
 use std::sync::{Arc, Mutex};
 

@@ -193,6 +193,12 @@ impl Signing {
         peer
     }
 
+    /// Nobody listens any more.
+    pub(crate) async fn end(&mut self) {
+        self.server.serving.abort();
+        let _ = (&mut self.server.serving).await;
+    }
+
     /// No ticket opens any more.
     pub(crate) fn forget(&self) {
         *self.state.tickets.lock().unwrap() = ticket_keys();

@@ -1,4 +1,4 @@
-//! Sends a request, and again where that is allowed (CS-35).
+//! Sends a request, and again where that is allowed (CS-35, CS-58).
 
 use std::sync::Arc;
 
@@ -7,13 +7,14 @@ use countersign_protocol::cs1::nonce::ServerNonce;
 use http::{Request, Response};
 
 use super::hint::Remedy;
-use super::request::Prepared;
+use super::request::{Once, Prepared};
 use super::response::{Doubt, Holding, Taken, take};
 use super::session::Session;
+use crate::client::again::Again;
 use crate::client::handshake::Handshake;
 use crate::client::known::Known;
 use crate::client::session::{Client, Current};
-use crate::client::way::{Content, Sending, Unsent};
+use crate::client::way::{Content, Sending};
 use crate::client::{Body, ClientError};
 
 impl Client {
@@ -79,7 +80,7 @@ impl Client {
         }
     }
 
-    /// Signs and sends it once.
+    /// Signs it, and sends it until somebody answers.
     async fn attempt(
         &self,
         session: &Current,
@@ -89,18 +90,27 @@ impl Client {
     ) -> Result<Taken, ClientError> {
         let inner = self.inner();
         let wire = inner.wire(&session.known);
-        // A connection that was closed meanwhile costs another attempt, and a signature for the next one. (More than one
-        // can have been idle.) The server has not seen the nonce.
-        let mut tries = 4;
+        // Whatever becomes of the first connection, what goes over the next one has the same nonce and the same times: should
+        // the server have taken both, it would act on one.
+        let mut once = Once::new(keys, nonce);
+        let (mut again, mut repeated) = (Again::new(inner.patience), false);
         loop {
             // Signed after the connection is chosen: the keys may depend on it (CS-32).
-            let lane = wire.lane().await?;
-            let (request, signed) = prepared.sign(keys, keys.keys_on(lane.exporter()), nonce)?;
+            let lane = match wire.lane().await {
+                Ok(lane) => lane,
+                Err(error) if again.after(&error).await => {
+                    wire.say_again(&error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let (request, signed) = prepared.sign(keys, keys.keys_on(lane.exporter()), &once)?;
             let url = request.uri().to_string();
             let progress = match request.body() {
                 Sending::Streamed(upload) => Some(upload.progress()),
                 Sending::Held(_) => None,
             };
+            let unsent = progress.clone();
             let sent = match progress {
                 None => wire.send_on(lane, request).await,
                 // As long as it gets on, a stream may take any time.
@@ -117,14 +127,21 @@ impl Client {
                     let report = inner.reporter(&session.known, &session.plan);
                     return Ok(take(response, &signed, spoil, holding, report).await);
                 }
-                Err(Unsent::Failed(error)) => return Err(error),
-                Err(Unsent::Stale(request)) => {
-                    tries -= 1;
-                    if tries == 0 {
-                        let why = "every connection was closed before it was used".to_owned();
-                        return Err(ClientError::Connect { url, why });
+                Err(error) => {
+                    let is_whole = unsent.is_none_or(|stream| prepared.put_back(stream.untouched()));
+                    let may_have_run = !matches!(error, ClientError::Connect { .. });
+                    let repeats = may_have_run && prepared.is_repeatable();
+                    let is_broken = matches!(error, ClientError::Broken { .. });
+                    let goes_on = if is_broken { repeats && !repeated } else { again.after(&error).await };
+                    if !is_whole || !goes_on {
+                        return Err(error);
                     }
-                    prepared.put_back(request.into_body());
+                    wire.say_again(&error);
+                    repeated |= is_broken;
+                    if repeats && nonce.is_none() {
+                        // It may run twice, so it is another one.
+                        once = Once::new(keys, None);
+                    }
                 }
             }
         }

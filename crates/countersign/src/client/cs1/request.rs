@@ -1,6 +1,7 @@
 //! Makes a request ready, and signs it.
 
 use bytes::Bytes;
+use countersign_protocol::UnixTime;
 use countersign_protocol::cs1::content::content_digest;
 use countersign_protocol::cs1::nonce::ServerNonce;
 use countersign_protocol::cs1::request::{
@@ -42,6 +43,20 @@ enum Held {
     Whole(Bytes),
     /// Until it was sent once.
     Stream(Option<Content>),
+}
+
+/// What makes a request one, however often it goes out (CS-58).
+pub(super) struct Once<'a> {
+    now: UnixTime,
+    nonce: Nonce<'a>,
+}
+
+impl<'a> Once<'a> {
+    /// For a request that begins now, with a nonce of the server if there is one.
+    pub(super) fn new(session: &Session, nonce: Option<&'a ServerNonce>) -> Self {
+        let nonce = nonce.map_or_else(|| Nonce::Random(random()), Nonce::OfServer);
+        Self { now: session.now(), nonce }
+    }
 }
 
 /// A request that was signed: what its response is verified with.
@@ -103,11 +118,12 @@ impl Prepared {
         matches!(self.content, Held::Whole(_)) && (self.is_safe() || once)
     }
 
-    /// Gives it a content back that was not sent.
-    pub(super) fn put_back(&mut self, unsent: Sending) {
-        if let (Held::Stream(content), Sending::Streamed(upload)) = (&mut self.content, unsent) {
-            *content = upload.into_untouched();
+    /// Gives a stream its content back, if nothing of it was sent; whether it was.
+    pub(super) fn put_back(&mut self, unsent: Option<Content>) -> bool {
+        if let Held::Stream(content) = &mut self.content {
+            *content = unsent;
         }
+        !matches!(self.content, Held::Stream(None))
     }
 
     /// Signs it for one connection.
@@ -118,15 +134,15 @@ impl Prepared {
         &mut self,
         session: &Session,
         keys: Keys,
-        nonce: Option<&ServerNonce>,
+        once: &Once<'_>,
     ) -> Result<(Request<Sending>, Signed), ClientError> {
         let signing = SigningAs {
             key: &keys.requests,
             name: session.name(),
-            now: session.now(),
+            now: once.now,
             // All of it: our time may be behind by as long as the handshake was held up, and a connection may have to be made.
             window: MAX_WINDOW,
-            nonce: nonce.map_or_else(|| Nonce::Random(random()), Nonce::OfServer),
+            nonce: once.nonce,
         };
         let mut parts = self.parts.clone();
         let instructions = sign_as(&signing, &parts_of(&parts, &self.authority, &parts.headers))

@@ -1,8 +1,8 @@
 //! A request's content that is not held: hashed as it is sent, with its MAC behind it (CS-38).
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use http_body::Frame;
 use crate::client::way::{BoxError, Content};
 
 pub(in crate::client) struct Upload {
-    content: Content,
+    /// Until it is dropped.
+    content: Option<Content>,
     /// `None` once the trailer was given.
     signer: Option<Box<StreamSigner>>,
     /// Of HTTP/1.1 only these would be sent, and all that are sent are covered (CS-52).
@@ -23,9 +24,10 @@ pub(in crate::client) struct Upload {
     progress: Arc<Progress>,
 }
 
-/// Whether a stream gets on, as far as that is not its source's business.
+/// Whether a stream gets on, as far as that is not its source's business; and its content, if it did not even begin.
 #[derive(Default)]
 pub(super) struct Progress {
+    untouched: Mutex<Option<Content>>,
     asked: AtomicU64,
     waits_for_source: AtomicBool,
 }
@@ -43,22 +45,28 @@ impl Progress {
             tokio::time::sleep(patience).await;
         }
     }
+
+    /// The content of a stream of which nothing was taken before it was dropped.
+    pub(super) fn untouched(&self) -> Option<Content> {
+        self.untouched.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Upload {
     /// `fields` are those of the signed request.
     pub(super) fn new(content: Content, signer: Box<StreamSigner>, fields: &HeaderMap) -> Self {
         let announced = announced_trailers(fields).collect();
-        Self { content, signer: Some(signer), announced, touched: false, progress: Arc::default() }
+        Self {
+            content: Some(content),
+            signer: Some(signer),
+            announced,
+            touched: false,
+            progress: Arc::default(),
+        }
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
-    }
-
-    /// The content, if nothing was taken of it.
-    pub(super) fn into_untouched(self) -> Option<Content> {
-        if self.touched { None } else { Some(self.content) }
     }
 
     /// The trailers with our own among them.
@@ -76,6 +84,15 @@ impl Upload {
     }
 }
 
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.touched {
+            let content = self.content.take();
+            *self.progress.untouched.lock().unwrap_or_else(PoisonError::into_inner) = content;
+        }
+    }
+}
+
 impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = BoxError;
@@ -90,7 +107,8 @@ impl http_body::Body for Upload {
         if this.signer.is_none() {
             return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut this.content).poll_frame(cx);
+        let Some(content) = &mut this.content else { return Poll::Ready(None) };
+        let polled = Pin::new(content).poll_frame(cx);
         this.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
         let Poll::Ready(frame) = polled else { return Poll::Pending };
         let frame = match frame {
