@@ -13,7 +13,8 @@ use bytes::Bytes;
 use countersign::audit::{MemorySink, Outcome};
 use countersign::client::{Client, ClientError};
 use http::Request;
-use support::life::meet_at;
+use http_body_util::Full;
+use support::life::meet_at_with;
 use support::{Connection, Fake, Home, Proxy, Serving, Tunnel, eventually};
 
 /// `orders` with a service behind it, which `billing` reaches at this URL.
@@ -26,7 +27,11 @@ struct Met {
 
 impl Met {
     fn at(url: &str) -> Self {
-        let (orders, billing) = meet_at(url);
+        Self::with(url, &[])
+    }
+
+    fn with(url: &str, options: &[&str]) -> Self {
+        let (orders, billing) = meet_at_with(url, options);
         let upstream = Fake::new(|mut exchange| {
             let body = exchange.body();
             exchange.respond(200, &[], &body);
@@ -51,12 +56,12 @@ fn request(method: &str, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(path)
 }
 
-/// Four callers send all the time, half of it what nobody may repeat. Meanwhile `orders` is stopped and started again three times.
+/// Callers send all the time: what nobody may repeat, what is safe, and streams. Meanwhile `orders` is stopped and started again three times.
 async fn restarts(met: &Met, listen: &str, moved: impl Fn(&str)) {
     let mut serving = met.serve(listen);
     moved(serving.address());
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let senders: Vec<_> = (0..4)
+    let senders: Vec<_> = (0..5)
         .map(|sender| {
             let (client, stop, answered) = (met.client.clone(), Arc::clone(&stop), Arc::clone(&answered));
             tokio::spawn(async move {
@@ -65,11 +70,17 @@ async fn restarts(met: &Met, listen: &str, moved: impl Fn(&str)) {
                     if stop.load(Ordering::SeqCst) {
                         break;
                     }
-                    let method = if sent % 2 == 0 { "POST" } else { "GET" };
-                    let content = Bytes::from_static(if sent % 2 == 0 { b"once" } else { b"" });
                     let path = format!("/{sender}/{sent}");
-                    let response = client.send(request(method, &path).body(content.clone()).unwrap()).await;
-                    let response = response.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+                    let content = Bytes::from_static(if sent % 3 == 1 { b"" } else { b"once" });
+                    let response = match sent % 3 {
+                        0 => client.send(request("POST", &path).body(content.clone()).unwrap()).await,
+                        1 => client.send(request("GET", &path).body(content.clone()).unwrap()).await,
+                        _ => {
+                            let stream = request("POST", &path).body(Full::new(content.clone())).unwrap();
+                            client.send_streamed(stream).await
+                        }
+                    };
+                    let response = response.map_err(|error| format!("{path}: {error}")).unwrap();
                     assert_eq!(response.status(), 200);
                     assert_eq!(response.into_body().whole(100).await.unwrap(), content);
                     paths.push(path);
@@ -99,15 +110,16 @@ async fn restarts(met: &Met, listen: &str, moved: impl Fn(&str)) {
         all.extend(sender.await.unwrap());
     }
     let mut reached = met.upstream.paths();
-    (all.sort(), reached.sort());
+    all.sort();
+    reached.sort();
     assert_eq!(all, reached, "what was answered ran, once, and nothing else did");
     assert_eq!(met.handshakes(), 1, "the session goes on");
 }
 
 /// In front of `orders` is a socket that outlives it, as a service manager or a balancer holds one.
-async fn restarts_behind_a_socket(scheme: &str) {
+async fn restarts_behind_a_socket(scheme: &str, options: &[&str]) {
     let tunnel = Tunnel::new();
-    let met = Met::at(&format!("{scheme}://{}", tunnel.address));
+    let met = Met::with(&format!("{scheme}://{}", tunnel.address), options);
     restarts(&met, &format!("{scheme}://127.0.0.1:0"), |address| tunnel.to(address)).await;
 }
 
@@ -123,12 +135,17 @@ async fn restarts_on_a_port(scheme: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn cs_58_clean_restarts_behind_a_socket_fail_no_request_over_http_2_and_none_runs_twice() {
-    restarts_behind_a_socket("https").await;
+    restarts_behind_a_socket("https", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cs_58_clean_restarts_fail_no_request_that_is_bound_to_its_connection_and_none_runs_twice() {
+    restarts_behind_a_socket("https", &["--binding", "tls-exporter"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn cs_42_clean_restarts_behind_a_socket_fail_no_request_over_http_1_and_none_runs_twice() {
-    restarts_behind_a_socket("http").await;
+    restarts_behind_a_socket("http", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -65,14 +65,23 @@ pub fn states(home: &Home, name: &str) -> Vec<String> {
 
 /// `orders`, which is reached at this URL whatever it listens on, and `billing`, which calls it under `cs1`.
 pub fn meet_at(url: &str) -> (Home, Home) {
+    meet_at_with(url, &[])
+}
+
+/// The same with more options for both.
+pub fn meet_at_with(url: &str, options: &[&str]) -> (Home, Home) {
     let (orders, billing) = (Home::of("orders"), Home::of("billing"));
     orders.configure_serve(&format!("external_urls = [\"{url}\"]"));
-    meet((&orders, url), (&billing, "https://billing.example"), "cs1");
+    meet_with((&orders, url), (&billing, "https://billing.example"), "cs1", options);
     (orders, billing)
 }
 
 /// Two services that know each other, each with the URL of the other.
 pub fn meet(orders: (&Home, &str), billing: (&Home, &str), profile: &str) {
+    meet_with(orders, billing, profile, &[]);
+}
+
+fn meet_with(orders: (&Home, &str), billing: (&Home, &str), profile: &str, options: &[&str]) {
     let keys = [new_key(), new_key()];
     let secret = new_secret();
     for ((home, _), (other, url), name, [ours, theirs]) in [
@@ -87,7 +96,7 @@ pub fn meet(orders: (&Home, &str), billing: (&Home, &str), profile: &str) {
         } else {
             let file = home.secret_file("secret", &secret);
             let keys = ["--our-key", ours, "--their-key", theirs, "--secret-file", &file];
-            home.run(&[&to[..], &keys].concat()).ok();
+            home.run(&[&to[..], &keys, options].concat()).ok();
         }
     }
 }
