@@ -243,23 +243,28 @@ async fn cs_46_of_all_that_is_wrong_the_first_in_the_order_is_told_and_the_rest_
         let (now, ticket) = (session.now().0, session.0.ticket.to_string());
         let ticket = if wrong(1) { ticket.replacen("cst.", "cst.AAAA", 1) } else { ticket };
         let mut keys = session.0.keys.clone();
-        if wrong(3) {
+        if wrong(4) {
             std::mem::swap(&mut keys.client_to_server, &mut keys.server_to_client);
         }
-        let (created, expires) = if wrong(4) { (now - 100, now - 50) } else { (now, now + 60) };
+        let (created, expires) = if wrong(5) { (now - 100, now - 50) } else { (now, now + 60) };
         let unused = format!("unused-until-now-{first}");
-        let nonce = if wrong(5) { nonce } else { &unused };
+        let nonce = if wrong(6) { nonce } else { &unused };
         let more = if wrong(0) { ";more" } else { "" };
         let params = format!(
             ";created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{ticket}\";tag=\"countersign\"{more}"
         );
         let covered = ["@method", "@authority", "@path", "content-digest", "@query"];
-        let covered = if wrong(2) { &covered[..4] } else { &covered[..] };
+        let covered = if wrong(3) { &covered[..4] } else { &covered[..] };
         let mut unsigned = bare(Request::post("/orders"));
         let digest = countersign::protocol::cs1::content::content_digest(b"content").unwrap();
         unsigned.headers_mut().insert("content-digest", digest);
-        *unsigned.body_mut() = if wrong(6) { "Content" } else { "content" }.into();
-        Signer { name: KeyName::Ticket(&ticket), keys, ..session.signer() }.forge(unsigned, covered, &params)
+        *unsigned.body_mut() = if wrong(7) { "Content" } else { "content" }.into();
+        let signer = Signer { name: KeyName::Ticket(&ticket), keys, ..session.signer() };
+        let mut signed = signer.forge(unsigned, covered, &params);
+        if wrong(2) {
+            signed.headers_mut().insert("host", "elsewhere.example".parse().unwrap());
+        }
+        signed
     };
     // The nonce is used.
     let mut params = session.signer().params();
@@ -272,6 +277,7 @@ async fn cs_46_of_all_that_is_wrong_the_first_in_the_order_is_told_and_the_rest_
     for (place, told) in [
         "signature-malformed",
         "session-invalid",
+        "misdirected",
         "missing-component",
         "authentication-failed",
         "clock-skew",
@@ -282,9 +288,9 @@ async fn cs_46_of_all_that_is_wrong_the_first_in_the_order_is_told_and_the_rest_
     .enumerate()
     {
         let answer = target.send(request(place)).await;
-        assert_problem(&answer, 401, told);
+        assert_problem(&answer, if told == "misdirected" { 421 } else { 401 }, told);
         unsigned(&answer);
         assert_eq!(target.began(), 0);
     }
-    assert_eq!(target.send(request(7)).await.status, 200);
+    assert_eq!(target.send(request(8)).await.status, 200);
 }

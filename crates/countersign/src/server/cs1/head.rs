@@ -1,4 +1,4 @@
-//! Judges a signed request by its head, in the order of CS-46: form, ticket, coverage, MAC, time, nonce. The content comes
+//! Judges a signed request by its head, in the order of CS-46: form, ticket, authority, coverage, MAC, time, nonce. The content comes
 //! after that.
 
 use std::sync::Arc;
