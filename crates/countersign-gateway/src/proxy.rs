@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use countersign::LEAVING;
 use countersign::client::{BaseUrl, ClientError, HttpClient, http_client};
 use countersign::protocol::cs1::request::join_cookies;
 use countersign::protocol::problem::Problem;
@@ -153,6 +154,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let fixed = [
         CONNECTION,
         HeaderName::from_static("keep-alive"),
+        LEAVING,
         HeaderName::from_static("proxy-connection"),
         PROXY_AUTHENTICATE,
         PROXY_AUTHORIZATION,

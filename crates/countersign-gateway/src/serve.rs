@@ -231,7 +231,7 @@ impl Gateway {
         }
         drop(stopped);
         shutdown.await;
-        let _ = stop.send(Stage::Closed);
+        let _ = stop.send(Stage::Closing);
         for accepting in loops {
             let _ = accepting.await;
         }
@@ -254,15 +254,18 @@ impl Gateway {
 /// send the next request, and would not know whether it was taken.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// How long that is waited for on a connection of HTTP/2.
+/// How long that is waited for on a connection of HTTP/2; half of the time for draining, if that is less.
 const LONGEST_QUIET: Duration = Duration::from_secs(3);
 
+/// How many connections are let in at most once it is to stop: as many as the queue of a kernel holds by default.
+const QUEUE: u16 = 4096;
+
 /// How far it has come with stopping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Serving,
-    /// No more connections are taken.
-    Closed,
+    /// Who waits to be let in is, and then nobody.
+    Closing,
     /// Those that are open are to end.
     Leaving,
 }
@@ -295,6 +298,12 @@ fn http(settings: &Settings) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// Ends when it has come so far.
+async fn is_at(stopped: &mut watch::Receiver<Stage>, stage: Stage) {
+    // Nobody left who could say so: it has ended.
+    let _ = stopped.wait_for(|at| *at >= stage).await;
+}
+
 /// Accepts on one listener.
 #[derive(Clone)]
 struct Acceptor {
@@ -310,24 +319,42 @@ struct Acceptor {
 
 impl Acceptor {
     async fn accept(self, listener: TcpListener, stopped: watch::Receiver<Stage>) {
-        let mut closed = stopped.clone();
+        let mut closing = stopped.clone();
+        // The kernel has taken those who wait in its queue, and would reset their connections: when it stops they are let in first.
+        let mut waiting = None;
         loop {
-            // The kernel has taken those who wait already, and would reset their connections: they are let in first.
-            let closed = async { drop(closed.wait_for(|stage| *stage != Stage::Serving).await) };
-            tokio::pin!(closed);
-            let room = tokio::select! {
-                biased;
-                room = Arc::clone(&self.room).acquire_owned() => room,
-                () = &mut closed => return,
+            let room = match waiting {
+                None => tokio::select! {
+                    room = Arc::clone(&self.room).acquire_owned() => room.ok(),
+                    () = is_at(&mut closing, Stage::Closing) => {
+                        waiting = Some(QUEUE);
+                        continue;
+                    }
+                },
+                Some(_) => Arc::clone(&self.room).try_acquire_owned().ok(),
             };
-            let Ok(permit) = room else { return };
-            let accepted = tokio::select! {
-                biased;
-                accepted = listener.accept() => accepted,
-                () = &mut closed => return,
+            let Some(permit) = room else { return };
+            let accepted = match &mut waiting {
+                None => tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = is_at(&mut closing, Stage::Closing) => {
+                        waiting = Some(QUEUE);
+                        continue;
+                    }
+                },
+                Some(0) => return,
+                Some(left) => {
+                    *left -= 1;
+                    tokio::select! {
+                        biased;
+                        accepted = listener.accept() => accepted,
+                        () = std::future::ready(()) => return,
+                    }
+                }
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
+                Err(_) if waiting.is_some() => return,
                 Err(error) => {
                     // Out of file descriptors, most likely: wait for some connections to end.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -400,19 +427,20 @@ impl Acceptor {
             }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
-        let Timeouts { head, write, .. } = self.timeouts;
+        let Timeouts { head, write, drain, .. } = self.timeouts;
         let mut ticks = tokio::time::interval((head.min(write) / 4).max(Duration::from_millis(100)));
         // Callers who do not know the field are never quiet while they have something to ask: HTTP/2 has another word for them.
         let (mut leaving, mut closing) = (None, false);
         let ended = loop {
-            let patient = leaving.is_some_and(|since: Instant| since.elapsed() < LONGEST_QUIET);
+            let patient =
+                leaving.is_some_and(|since: Instant| since.elapsed() < LONGEST_QUIET.min(drain / 2));
             if leaving.is_some() && !closing && activity.can_be_closed(QUIET, patient) {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
             tokio::select! {
                 ended = connection.as_mut() => break ended,
-                _ = stopped.wait_for(|stage| *stage == Stage::Leaving), if leaving.is_none() => {
+                () = is_at(&mut stopped, Stage::Leaving), if leaving.is_none() => {
                     leaving = Some(Instant::now());
                 }
                 () = tokio::time::sleep(QUIET / 8), if leaving.is_some() && !closing => {}

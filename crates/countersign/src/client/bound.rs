@@ -211,10 +211,9 @@ impl Chosen<'_> {
                 Ok((response, spoil))
             }
             Err(mut error) => {
-                // Given back, its content goes to where it came from.
                 let is_unsent = error.take_message().is_some();
                 let error = error.into_error();
-                Err(if is_unsent { failed::to_send(url, &error) } else { failed::to_answer(url, &error) })
+                Err(if is_unsent { failed::to_connect(url, &error) } else { failed::to_answer(url, &error) })
             }
         }
     }

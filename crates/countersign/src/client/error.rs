@@ -84,33 +84,26 @@ pub enum ClientError {
     /// Config: the trust settings cannot be used.
     #[error("TLS trust: {0}")]
     Trust(String),
-    /// The network or TLS says no: there was no connection, and nothing was sent.
+    /// The network or TLS says no: no connection took anything, and nothing was sent.
     #[error("cannot reach {url}: {why}")]
     Connect {
         /// Where to.
         url: String,
         /// The chain of causes.
         why: String,
-        /// Whether the connection was refused, or closed before it was there, as by a server that is being restarted. (A
-        /// certificate or a name that is wrong will be wrong again.)
+        /// Whether it may be otherwise in a moment: the connection was refused, or closed before it was used, as by a server that is
+        /// being restarted. (A certificate or a name that is wrong will be wrong again.)
         passing: bool,
     },
-    /// The connection ended, and as far as it says the request was not taken: HTTP/2 tells, or nothing of it was written. Nobody has
-    /// signed that.
-    #[error("{url} closed the connection without taking the request, as far as is known: {why}")]
-    NotTaken {
-        /// Where to.
-        url: String,
-        /// The chain of causes.
-        why: String,
-    },
-    /// The connection broke after the request was begun and before its answer was there.
+    /// The connection broke after something was begun on it and before the answer was there.
     #[error("the connection to {url} broke: {why}. Whether the request has had its effect is not known")]
     Broken {
         /// Where to.
         url: String,
         /// The chain of causes.
         why: String,
+        /// Whether HTTP/2 said that the request was not taken. Nobody has signed that, and it is not always true.
+        refused: bool,
     },
     /// Nothing came in time.
     #[error("{url} did not answer within {seconds} seconds")]
@@ -139,6 +132,26 @@ pub enum ClientError {
     /// The trail cannot be written.
     #[error(transparent)]
     Audit(#[from] countersign_audit::AuditError),
+}
+
+impl ClientError {
+    /// Whether something was sent.
+    pub(super) const fn may_have_run(&self) -> bool {
+        !matches!(self, Self::Connect { .. } | Self::NothingToBindTo(_))
+    }
+
+    /// Of the last attempt, where an earlier one may have been `sent`: not to have reached the server a second time says
+    /// nothing about the first.
+    pub(super) fn if_sent(self, sent: bool) -> Self {
+        match self {
+            Self::Connect { url, why, .. } if sent => Self::Broken { url, why, refused: false },
+            Self::NothingToBindTo(url) if sent => {
+                let why = "the next one has nothing to be bound to".to_owned();
+                Self::Broken { url, why, refused: false }
+            }
+            error => error,
+        }
+    }
 }
 
 /// Why an answer is not the peer's, as far as can be known.

@@ -245,16 +245,20 @@ impl Wire<'_> {
 
     /// Sends one request that is not signed, and waits for the head of its response.
     pub(super) async fn send(&self, request: Request<Bytes>) -> Result<http::Response<Body>, ClientError> {
-        let mut again = Again::new(self.patience);
+        let (mut again, mut sent) = (Again::new(self.patience), false);
         loop {
-            let sent = async { self.send_whole(self.lane().await?, request.clone()).await }.await;
-            match sent {
+            match self.send_once(request.clone()).await {
                 Err(error) if is_harmless(&request, &error) && again.after(&error).await => {
                     self.say_again(&error);
+                    sent |= error.may_have_run();
                 }
-                sent => return sent,
+                answer => return answer.map_err(|error| error.if_sent(sent)),
             }
         }
+    }
+
+    async fn send_once(&self, request: Request<Bytes>) -> Result<http::Response<Body>, ClientError> {
+        self.send_whole(self.lane().await?, request).await
     }
 
     async fn send_whole(
@@ -316,7 +320,8 @@ impl Wire<'_> {
         let (status, headers) = (refusal.status().as_u16(), refusal.headers().clone());
         let incoming = Incoming { status, headers: &headers, body: &[] };
         request.headers_mut().extend(shared_secret::client::answer(credential, &incoming)?);
-        Ok(self.send(request).await?)
+        // Not again by itself: the challenge is good once, and of a process that may be gone.
+        Ok(self.send_once(request).await?)
     }
 }
 

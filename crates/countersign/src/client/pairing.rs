@@ -215,8 +215,16 @@ impl Dial {
         *request.uri_mut() = url.clone();
         let read = async {
             let sent = self.client.request(request).await;
-            let (parts, body) =
-                sent.map_err(|error| failed::to_connect(self.base.to_string(), &error))?.into_parts();
+            let (parts, body) = sent
+                .map_err(|error| {
+                    let url = self.base.to_string();
+                    if error.is_connect() {
+                        failed::to_connect(url, &error)
+                    } else {
+                        failed::to_answer(url, &error)
+                    }
+                })?
+                .into_parts();
             let body = Limited::new(body, MAX_REPLY).collect().await;
             let body = body.map_err(|error| failed::to_answer(self.base.to_string(), &*error))?.to_bytes();
             Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })

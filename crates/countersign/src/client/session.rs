@@ -59,6 +59,13 @@ pub(super) struct Current {
     end: Instant,
 }
 
+impl Current {
+    /// Whether it cannot be used any more.
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+}
+
 /// Makes a [`Client`].
 pub struct Builder {
     timeout: Duration,
@@ -181,8 +188,8 @@ impl Client {
         self.session(&known, None).await.map(drop)
     }
 
-    /// The same with content of any length, which is sent as it comes and is not held (`cs1` only). It goes out once: where
-    /// [`Client::send`] would repeat a request, this is [`ClientError::OutcomeUnknown`].
+    /// The same with content of any length, which is sent as it comes and is not held (`cs1` only). Once it was read from it goes
+    /// out once: where [`Client::send`] would repeat a request, this is [`ClientError::OutcomeUnknown`] or [`ClientError::Broken`].
     ///
     /// The server cannot tell that nothing is missing before its end: it should not act on a part of it. Trailers of
     /// `request` are sent if its field `Trailer` names them.
@@ -233,6 +240,8 @@ impl Client {
         stale: Option<&Arc<Current>>,
     ) -> Result<Arc<Current>, ClientError> {
         let inner = &*self.0;
+        // Those who wait for each other wait for a server that is away at the same time.
+        let until = tokio::time::Instant::now() + inner.patience;
         let mut current = inner.current.lock().await;
         let kept = current.take().filter(|session| {
             let usable = stale.is_none_or(|stale| !Arc::ptr_eq(stale, session));
@@ -247,15 +256,16 @@ impl Client {
             return Ok(Arc::clone(session));
         }
         // Who has a session that is good still does not wait for a server that is away.
-        let patient = kept.as_ref().is_none_or(|session| Instant::now() >= session.end);
-        let session = match inner.shake(known, patient).await {
+        let is_needed = kept.as_ref().is_none_or(|session| session.is_over());
+        let until = (is_needed && inner.met.load(Ordering::Relaxed)).then_some(until);
+        let session = match inner.shake(known, until).await {
             // Being shut out makes it look: what the server takes now may have come a moment ago.
             Err(error) if is_refusal(&error) => match inner.newer(known).await? {
-                Some(newer) => inner.shake(&newer, patient).await?,
+                Some(newer) => inner.shake(&newer, until).await?,
                 None => return Err(error),
             },
             // It was renewed before it had to be.
-            Err(error) => match kept.filter(|session| Instant::now() < session.end) {
+            Err(error) => match kept.filter(|session| !session.is_over()) {
                 Some(session) => {
                     *current = Some(Arc::clone(&session));
                     return Ok(session);
@@ -361,11 +371,14 @@ impl Inner {
         }
     }
 
-    /// A new session, with the first of our credentials that the peer takes. The `patient` wait for a server that was there
-    /// before.
-    async fn shake(&self, known: &Arc<Known>, patient: bool) -> Result<Current, ClientError> {
-        let is_awaited = patient && self.met.load(Ordering::Relaxed);
-        let mut again = Again::new(if is_awaited { self.patience } else { Duration::ZERO });
+    /// A new session, with the first of our credentials that the peer takes. A server that was there before is waited for `until`
+    /// then.
+    async fn shake(
+        &self,
+        known: &Arc<Known>,
+        until: Option<tokio::time::Instant>,
+    ) -> Result<Current, ClientError> {
+        let mut again = until.map_or_else(|| Again::new(Duration::ZERO), Again::until);
         let mut plans = self.refused.order(&known.plans).into_iter().peekable();
         loop {
             let Some(plan) = plans.next() else {

@@ -68,7 +68,7 @@ impl Lane<'_> {
         request: Request<Sending>,
     ) -> Result<(Response<Incoming>, Spoil), ClientError> {
         let (response, connection) = self.hand_over(request).await?;
-        if response.headers().contains_key(LEAVING) {
+        if response.headers().get(LEAVING).is_some_and(|leaving| leaving == "?1") {
             connection.spoil();
         }
         Ok((response, connection))

@@ -56,6 +56,8 @@ pub(crate) enum Fails {
 
 #[derive(Default)]
 struct Failing {
+    /// So many connections end before they are there.
+    dropped: AtomicUsize,
     next: Mutex<VecDeque<Fails>>,
     /// The fields of all requests, as they came.
     came: Mutex<Vec<HeaderMap>>,
@@ -108,6 +110,10 @@ impl Tls {
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
                     counted.fetch_add(1, Ordering::SeqCst);
+                    let less = |left: usize| left.checked_sub(1);
+                    if fails.dropped.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+                        continue;
+                    }
                     let (acceptor, app, fails) = (acceptor.clone(), app.clone(), Arc::clone(&fails));
                     tokio::spawn(async move {
                         let Ok(tls) = acceptor.accept(stream).await else { return };
@@ -155,6 +161,11 @@ impl Tls {
     /// So ends the next request for which nothing is said yet.
     pub(crate) fn fail(&self, next: Fails) {
         self.failing.next.lock().unwrap().push_back(next);
+    }
+
+    /// The next connections end in the handshake of TLS.
+    pub(crate) fn drop_connections(&self, count: usize) {
+        self.failing.dropped.store(count, Ordering::SeqCst);
     }
 
     /// One field of every request that came.

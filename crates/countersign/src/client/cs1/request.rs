@@ -46,16 +46,20 @@ enum Held {
 }
 
 /// What makes a request one, however often it goes out (CS-58).
-pub(super) struct Once<'a> {
+pub(super) struct Once {
     now: UnixTime,
-    nonce: Nonce<'a>,
+    random: [u8; 16],
+    pub(super) of_server: Option<ServerNonce>,
 }
 
-impl<'a> Once<'a> {
+impl Once {
     /// For a request that begins now, with a nonce of the server if there is one.
-    pub(super) fn new(session: &Session, nonce: Option<&'a ServerNonce>) -> Self {
-        let nonce = nonce.map_or_else(|| Nonce::Random(random()), Nonce::OfServer);
-        Self { now: session.now(), nonce }
+    pub(super) fn new(session: &Session, of_server: Option<ServerNonce>) -> Self {
+        Self { now: session.now(), random: random(), of_server }
+    }
+
+    fn nonce(&self) -> Nonce<'_> {
+        self.of_server.as_ref().map_or(Nonce::Random(self.random), Nonce::OfServer)
     }
 }
 
@@ -118,11 +122,15 @@ impl Prepared {
         matches!(self.content, Held::Whole(_)) && (self.is_safe() || once)
     }
 
-    /// Gives a stream its content back, if nothing of it was sent; whether it was.
-    pub(super) fn put_back(&mut self, unsent: Option<Content>) -> bool {
-        if let Held::Stream(content) = &mut self.content {
-            *content = unsent;
+    /// Gives a stream its content back, if nothing of it was sent.
+    pub(super) fn put_back(&mut self, unsent: Option<Content>) {
+        if let (Held::Stream(content), Some(unsent)) = (&mut self.content, unsent) {
+            *content = Some(unsent);
         }
+    }
+
+    /// Whether there is all of its content.
+    pub(super) const fn is_there(&self) -> bool {
         !matches!(self.content, Held::Stream(None))
     }
 
@@ -134,7 +142,7 @@ impl Prepared {
         &mut self,
         session: &Session,
         keys: Keys,
-        once: &Once<'_>,
+        once: &Once,
     ) -> Result<(Request<Sending>, Signed), ClientError> {
         let signing = SigningAs {
             key: &keys.requests,
@@ -142,7 +150,7 @@ impl Prepared {
             now: once.now,
             // All of it: our time may be behind by as long as the handshake was held up, and a connection may have to be made.
             window: MAX_WINDOW,
-            nonce: once.nonce,
+            nonce: once.nonce(),
         };
         let mut parts = self.parts.clone();
         let instructions = sign_as(&signing, &parts_of(&parts, &self.authority, &parts.headers))

@@ -14,20 +14,19 @@ use http_body::Frame;
 use crate::client::way::{BoxError, Content};
 
 pub(in crate::client) struct Upload {
-    /// Until it is dropped.
+    /// From when it is read.
     content: Option<Content>,
     /// `None` once the trailer was given.
     signer: Option<Box<StreamSigner>>,
     /// Of HTTP/1.1 only these would be sent, and all that are sent are covered (CS-52).
     announced: Vec<HeaderName>,
-    touched: bool,
     progress: Arc<Progress>,
 }
 
-/// Whether a stream gets on, as far as that is not its source's business; and its content, if it did not even begin.
+/// Whether a stream gets on, as far as that is not its source's business; and its content, until it begins.
 #[derive(Default)]
 pub(super) struct Progress {
-    untouched: Mutex<Option<Content>>,
+    unread: Mutex<Option<Content>>,
     asked: AtomicU64,
     waits_for_source: AtomicBool,
 }
@@ -46,9 +45,9 @@ impl Progress {
         }
     }
 
-    /// The content of a stream of which nothing was taken before it was dropped.
-    pub(super) fn untouched(&self) -> Option<Content> {
-        self.untouched.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The content of a stream that was not read from. It cannot be sent any more.
+    pub(super) fn take_back(&self) -> Option<Content> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -56,13 +55,8 @@ impl Upload {
     /// `fields` are those of the signed request.
     pub(super) fn new(content: Content, signer: Box<StreamSigner>, fields: &HeaderMap) -> Self {
         let announced = announced_trailers(fields).collect();
-        Self {
-            content: Some(content),
-            signer: Some(signer),
-            announced,
-            touched: false,
-            progress: Arc::default(),
-        }
+        let progress = Arc::new(Progress { unread: Mutex::new(Some(content)), ..Progress::default() });
+        Self { content: None, signer: Some(signer), announced, progress }
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {
@@ -84,15 +78,6 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if !self.touched {
-            let content = self.content.take();
-            *self.progress.untouched.lock().unwrap_or_else(PoisonError::into_inner) = content;
-        }
-    }
-}
-
 impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = BoxError;
@@ -102,12 +87,16 @@ impl http_body::Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        this.touched = true;
         this.progress.asked.fetch_add(1, Ordering::Relaxed);
         if this.signer.is_none() {
             return Poll::Ready(None);
         }
-        let Some(content) = &mut this.content else { return Poll::Ready(None) };
+        if this.content.is_none() {
+            this.content = this.progress.take_back();
+        }
+        let Some(content) = &mut this.content else {
+            return Poll::Ready(Some(Err("the content is sent on another connection".into())));
+        };
         let polled = Pin::new(content).poll_frame(cx);
         this.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
         let Poll::Ready(frame) = polled else { return Poll::Pending };
