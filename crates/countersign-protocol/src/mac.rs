@@ -46,7 +46,7 @@ impl MacKey {
         for part in parts {
             inner.update(part);
         }
-        outer(&self.outer, &mut inner)
+        Ended { hash: inner.finish(), outer: &self.outer }.tag()
     }
 }
 
@@ -60,7 +60,7 @@ impl fmt::Debug for MacKey {
 /// gathered is not zeroised.
 #[derive(Clone)]
 pub struct MacStream {
-    inner: Hasher<17>,
+    inner: Hasher<5>,
     outer: Zeroizing<State>,
 }
 
@@ -81,16 +81,31 @@ impl MacStream {
     /// The same where the kilobyte stands. Nothing may come behind it.
     #[inline]
     pub(crate) fn end(&mut self) -> Tag {
-        outer(&self.outer, &mut self.inner)
+        self.end_message().tag()
+    }
+
+    /// The first of two steps to the MAC. A hash waits for its own results most of the time: what is done between the steps
+    /// takes hardly any.
+    #[inline]
+    pub(crate) fn end_message(&mut self) -> Ended<'_> {
+        Ended { hash: self.inner.finish(), outer: &self.outer }
     }
 }
 
-/// The outer hash, over the inner one (RFC 2104, section 2).
-#[inline]
-fn outer<const BLOCKS: usize>(key: &Zeroizing<State>, inner: &mut Hasher<BLOCKS>) -> Tag {
-    let mut outer = Hasher::<2>::after_block(key);
-    outer.update(&inner.finish());
-    Tag(outer.finish())
+/// The inner hash of a whole message.
+pub(crate) struct Ended<'k> {
+    hash: [u8; 32],
+    outer: &'k Zeroizing<State>,
+}
+
+impl Ended<'_> {
+    /// The MAC: the outer hash, over the inner one (RFC 2104, section 2).
+    #[inline]
+    pub(crate) fn tag(&self) -> Tag {
+        let mut outer = Hasher::<2>::after_block(self.outer);
+        outer.update(&self.hash);
+        Tag(outer.finish())
+    }
 }
 
 impl fmt::Debug for MacStream {

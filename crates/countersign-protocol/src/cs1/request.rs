@@ -169,24 +169,31 @@ impl<'a> Claimed<'a> {
         parts: &RequestParts<'_>,
         policy: impl Into<Policy<'p>>,
     ) -> Result<Unclaimed<'a>, Refusal> {
-        if !std::ptr::eq(parts.fields, self.fields) || !parts.is_clean() {
+        if !std::ptr::eq(parts.fields, self.fields) {
             return Err(Refusal::SignatureForm);
         }
         let mut lines = Lines::of_message(self.fields);
         lines.gather();
         let mut mac = key.begin();
-        self.base(parts, &mut lines, &mut mac)?;
+        let based = self.base(parts, &mut lines, &mut mac);
+        // What needs no result of the hash stands between its two steps.
+        let ended = mac.end_message();
+        if !parts.is_clean() {
+            return Err(Refusal::SignatureForm);
+        }
+        based?;
         if lines.lacks(fields::has_to_be_covered_in_a_request) {
             return Err(Refusal::Uncovered(self.lacking()));
         }
-        if !bool::from(mac.end().ct_eq(&self.signature)) {
+        let announced = content::announced(&lines);
+        if !bool::from(ended.tag().ct_eq(&self.signature)) {
             return Err(Refusal::WrongSignature);
         }
         // Told only to who signed rightly.
         let Self { created, expires, nonce, name, .. } = *self;
         let times = Times { created, expires, nonce, direct: name.is_direct() };
         let until = policy.into().judge(times)?;
-        let content = content::announced(&lines)?.rule(key, &self.signature);
+        let content = announced?.rule(key, &self.signature);
         Ok(Unclaimed { nonce, until, content, list: self.list, fields: self.fields })
     }
 
