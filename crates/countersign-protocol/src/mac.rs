@@ -78,7 +78,7 @@ impl MacStream {
         self.end()
     }
 
-    /// The same where the kilobyte stands. Nothing may come behind it.
+    /// The same where it stands. Nothing may come behind it.
     #[inline]
     pub(crate) fn end(&mut self) -> Tag {
         self.end_message().tag()
