@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::sha256::{BLOCK, Hasher, State};
+use crate::sha256::{BLOCK, Hashed, Hasher, State, after_block_and_hash};
 
 /// An HMAC-SHA256 key with its two key blocks already hashed: a MAC over a short message costs two
 /// compressions in place of four. Zeroised when dropped; its `Debug` shows nothing.
@@ -46,7 +46,7 @@ impl MacKey {
         for part in parts {
             inner.update(part);
         }
-        Ended { hash: inner.finish(), outer: &self.outer }.tag()
+        Ended { hash: inner.finish_to_hash(), outer: &self.outer }.tag()
     }
 }
 
@@ -88,13 +88,13 @@ impl MacStream {
     /// takes hardly any.
     #[inline]
     pub(crate) fn end_message(&mut self) -> Ended<'_> {
-        Ended { hash: self.inner.finish(), outer: &self.outer }
+        Ended { hash: self.inner.finish_to_hash(), outer: &self.outer }
     }
 }
 
 /// The inner hash of a whole message.
 pub(crate) struct Ended<'k> {
-    hash: [u8; 32],
+    hash: Hashed,
     outer: &'k Zeroizing<State>,
 }
 
@@ -102,9 +102,7 @@ impl Ended<'_> {
     /// The MAC: the outer hash, over the inner one (RFC 2104, section 2).
     #[inline]
     pub(crate) fn tag(&self) -> Tag {
-        let mut outer = Hasher::<2>::after_block(self.outer);
-        outer.update(&self.hash);
-        Tag(outer.finish())
+        Tag(after_block_and_hash(self.outer, &self.hash))
     }
 }
 
