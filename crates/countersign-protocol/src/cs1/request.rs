@@ -130,9 +130,23 @@ impl<'a> Claimed<'a> {
     /// # Errors
     /// [`Refusal::SignatureForm`] (CS-23).
     pub fn read(fields: &'a HeaderMap) -> Result<Option<Self>, Refusal> {
-        let Some(scanned) = scan::scan(fields).map_err(|()| Refusal::SignatureForm)? else { return Ok(None) };
-        let Scanned { params, list, created, expires, nonce, signature, .. } = scanned;
-        let (Some(created), Some(expires), Some(nonce)) = (created, expires, nonce) else {
+        // Looked at where it is: it is large.
+        let scanned = scan::scan(fields);
+        let scanned = match &scanned {
+            Ok(Some(scanned)) => scanned,
+            Ok(None) => return Ok(None),
+            Err(()) => return Err(Refusal::SignatureForm),
+        };
+        let Scanned {
+            params,
+            list,
+            created: Some(created),
+            expires: Some(expires),
+            nonce: Some(nonce),
+            signature,
+            ..
+        } = *scanned
+        else {
             return Err(Refusal::SignatureForm);
         };
         let name = scanned.key_name().ok_or(Refusal::SignatureForm)?;

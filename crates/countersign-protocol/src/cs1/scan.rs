@@ -6,7 +6,7 @@ use countersign_httpsig::{SIGNATURE, SIGNATURE_INPUT};
 use http::{HeaderMap, HeaderValue};
 
 use super::base64_32;
-use super::name::KeyName;
+use super::name::{KeyName, TAG};
 use crate::mac::Tag;
 use crate::refusal::Refusal;
 
@@ -91,20 +91,35 @@ pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
     let params = input.strip_prefix("cs=").ok_or(())?;
     let rest = params.strip_prefix('(').ok_or(())?;
     // No name and no parameter of the profile has one in it, so that this ends the list.
-    let (list, mut rest) = split(rest, b')').ok_or(())?;
-    let mut scanned = Scanned {
-        params,
-        list: List(list),
-        created: None,
-        expires: None,
-        nonce: None,
-        keyid: None,
-        tag: None,
-        signature: mac(signature).ok_or(())?,
-    };
+    let (list, rest) = split(rest, b')').ok_or(())?;
+    let (list, signature) = (List(list), mac(signature).ok_or(())?);
+    if let Some((times, nonce, keyid)) = in_our_order(rest) {
+        let (created, expires) = (Some(times.0), Some(times.1));
+        let (nonce, keyid, tag) = (Some(nonce), Some(keyid), Some(TAG));
+        return Ok(Some(Scanned { params, list, created, expires, nonce, keyid, tag, signature }));
+    }
+    let (created, expires, nonce, keyid, tag) = (None, None, None, None, None);
+    let mut scanned = Scanned { params, list, created, expires, nonce, keyid, tag, signature };
+    in_any_order(rest, &mut scanned).ok_or(())?;
+    Ok(Some(scanned))
+}
+
+/// `created`, `expires`, `nonce` and `keyid` of a request, if they are there as we write them, with our tag: nothing is looked
+/// for. What is written in another way is for [`in_any_order`].
+#[inline]
+fn in_our_order(rest: &str) -> Option<((u64, u64), &str, &str)> {
+    let (created, rest) = integer(rest.strip_prefix(";created=")?)?;
+    let (expires, rest) = integer(rest.strip_prefix(";expires=")?)?;
+    let (nonce, rest) = string(rest.strip_prefix(";nonce=")?)?;
+    let (keyid, rest) = string(rest.strip_prefix(";keyid=")?)?;
+    (rest == ";tag=\"countersign\"").then_some(((created, expires), nonce, keyid))
+}
+
+/// Each at most once.
+#[inline(never)]
+fn in_any_order<'a>(mut rest: &'a str, scanned: &mut Scanned<'a>) -> Option<()> {
     let mut alg = None;
     while !rest.is_empty() {
-        // In the order in which we write them, which is found first.
         let (slot, value) = if let Some(value) = rest.strip_prefix(";created=") {
             (Err(&mut scanned.created), value)
         } else if let Some(value) = rest.strip_prefix(";expires=") {
@@ -115,25 +130,19 @@ pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
             (Ok(&mut scanned.keyid), value)
         } else if let Some(value) = rest.strip_prefix(";tag=") {
             (Ok(&mut scanned.tag), value)
-        } else if let Some(value) = rest.strip_prefix(";alg=") {
-            (Ok(&mut alg), value)
         } else {
-            return Err(());
+            (Ok(&mut alg), rest.strip_prefix(";alg=")?)
         };
         let (was_there, after) = match slot {
             Ok(text) => string(value).map(|(value, after)| (text.replace(value).is_some(), after)),
             Err(number) => integer(value).map(|(value, after)| (number.replace(value).is_some(), after)),
-        }
-        .ok_or(())?;
+        }?;
         if was_there {
-            return Err(());
+            return None;
         }
         rest = after;
     }
-    if alg.is_some_and(|alg| alg != "hmac-sha256") {
-        return Err(());
-    }
-    Ok(Some(scanned))
+    alg.is_none_or(|alg| alg == "hmac-sha256").then_some(())
 }
 
 impl<'a> Scanned<'a> {
