@@ -84,8 +84,8 @@ impl MacStream {
         self.end_message().tag()
     }
 
-    /// The first of two steps to the MAC. A hash waits for its own results most of the time: what is done between the steps
-    /// takes hardly any.
+    /// The first of two steps to the MAC. A hash waits for its own results most of the time: a little that is done behind
+    /// either step takes hardly any.
     #[inline]
     pub(crate) fn end_message(&mut self) -> Ended<'_> {
         Ended { hash: self.inner.finish_to_hash(), outer: &self.outer }

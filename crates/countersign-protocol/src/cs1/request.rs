@@ -186,7 +186,7 @@ impl<'a> Claimed<'a> {
         lines.gather();
         let mut mac = key.begin();
         let based = self.base(parts, &mut lines, &mut mac);
-        // What needs no result of the hash stands between its two steps.
+        // What needs no result of the hash stands behind its two steps: it is done while they go on.
         let ended = mac.end_message();
         if !parts.is_clean() {
             return Err(Refusal::SignatureForm);
@@ -195,8 +195,9 @@ impl<'a> Claimed<'a> {
         if lines.lacks(fields::has_to_be_covered_in_a_request) {
             return Err(Refusal::Uncovered(self.lacking()));
         }
+        let tag = ended.tag();
         let announced = content::announced(&lines);
-        if !bool::from(ended.tag().ct_eq(&self.signature)) {
+        if !bool::from(tag.ct_eq(&self.signature)) {
             return Err(Refusal::WrongSignature);
         }
         // Told only to who signed rightly.

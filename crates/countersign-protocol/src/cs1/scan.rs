@@ -224,7 +224,7 @@ fn component(list: &[u8]) -> Option<(Component<'_>, &[u8])> {
     let length = find(quoted, b'"')?;
     let (name, behind) = (quoted.get(..length)?, quoted.get(length + 1..)?);
     // Up to the space before the next one: no parameter of ours has one in its value.
-    let end = if let [b' ', ..] = behind { 0 } else { find(behind, b' ').unwrap_or(behind.len()) };
+    let end = if let [] | [b' ', ..] = behind { 0 } else { find(behind, b' ').unwrap_or(behind.len()) };
     let (text, after) = list.split_at_checked(length + 2 + end)?;
     Some((Component { text, name, parameters: behind.get(..end)? }, after))
 }
@@ -278,11 +278,8 @@ fn integer(text: &str) -> Option<(u64, &str)> {
     // A time has ten digits: eight of them are read as one number.
     let first = bytes.first_chunk().and_then(|eight| eight_digits(u64::from_le_bytes(*eight)));
     let (mut number, mut end) = first.map_or((0, 0), |number| (number, 8));
-    while let Some(byte) = bytes.get(end) {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 || end > 15 {
-            break;
-        }
+    let digits = bytes.get(end..16.min(bytes.len()))?.iter().map(|byte| byte.wrapping_sub(b'0'));
+    for digit in digits.take_while(|digit| *digit <= 9) {
         number = number * 10 + u64::from(digit);
         end += 1;
     }
