@@ -507,11 +507,13 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_nonce_counts_as_the_hash_of_itself_and_its_session(
-            session: [u8; 16], nonce in proptest::collection::vec(proptest::num::u8::ANY, 0..129),
+            session: [u8; 16], of_ours: [u8; 32], other in proptest::collection::vec(proptest::num::u8::ANY, 0..129),
         ) {
-            let digest = Sha256::new().chain_update(session).chain_update(&nonce).finalize();
-            let expected = u128::from_be_bytes(digest[..16].try_into().unwrap());
-            proptest::prop_assert_eq!(nonce_id(&session, &nonce), expected);
+            for nonce in [&of_ours[..], &other] {
+                let digest = Sha256::new().chain_update(session).chain_update(nonce).finalize();
+                let expected = u128::from_be_bytes(digest[..16].try_into().unwrap());
+                proptest::prop_assert_eq!(nonce_id(&session, nonce), expected);
+            }
         }
     }
 }

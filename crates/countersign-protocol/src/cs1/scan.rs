@@ -348,6 +348,37 @@ mod tests {
         }
 
         #[test]
+        fn what_is_read_in_our_order_reads_alike_in_any_order(
+            created in "[0-9]{0,17}", expires in "[0-9]{1,3}", nonce in "[a-z\"]{0,3}", keyid in "[a-z;=\"]{0,3}",
+            behind in "|;alg=\"hmac-sha256\"|;tag=\"countersign\"|[ ;\"a]",
+        ) {
+            let rest = format!(
+                ";created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{keyid}\";tag=\"countersign\"{behind}"
+            );
+            let mut scanned = Scanned {
+                params: "",
+                list: List(""),
+                created: None,
+                expires: None,
+                nonce: None,
+                keyid: None,
+                tag: None,
+                signature: Tag::from_bytes([0; 32]),
+            };
+            let any = in_any_order(&rest, &mut scanned);
+            match in_our_order(&rest) {
+                Some(((created, expires), nonce, keyid)) => {
+                    proptest::prop_assert!(any.is_some());
+                    let read = (scanned.created, scanned.expires, scanned.nonce, scanned.keyid, scanned.tag);
+                    let expected = (Some(created), Some(expires), Some(nonce), Some(keyid), Some(TAG));
+                    proptest::prop_assert_eq!(read, expected);
+                }
+                // Nothing is left to the slower way but what has another tag, or something behind it.
+                None => proptest::prop_assert!(any.is_none() || !behind.is_empty()),
+            }
+        }
+
+        #[test]
         fn numbers_are_read_as_they_are_written(number in 0..1_000_000_000_000_000_u64) {
             let text = format!("{number};");
             proptest::prop_assert_eq!(integer(&text), Some((number, ";")));
