@@ -32,7 +32,8 @@ pub(crate) struct Server {
     pub(crate) key: MacKey,
     claimed: u128,
     /// After so many two minutes are over, as the log sees it, and it forgets those that have expired.
-    most: u128,
+    most: u64,
+    left: u64,
     late: u64,
 }
 
@@ -64,13 +65,14 @@ impl Server {
             key: MacKey::new(&KEY),
             claimed: 0,
             most: 10_000,
+            left: 10_000,
             late: 0,
         }
     }
 
     /// So many nonces live besides, and each stays. Without this there are ten thousand at most.
     pub(crate) fn with_nonces(mut self, many: u128) -> Self {
-        self.most = u128::MAX;
+        (self.most, self.left) = (u64::MAX, u64::MAX);
         for _ in 0..many {
             self.claimed += 1;
             self.log.claim(scattered(self.claimed), NOW.plus(65), NOW).expect("the first");
@@ -82,7 +84,9 @@ impl Server {
     /// MAC, the time, the nonce. Each time the nonce counts as another one, for the same would be refused.
     pub(crate) fn verify<B>(&mut self, request: &Request<B>) -> Result<Arc<Opened>, Refusal> {
         self.claimed += 1;
-        if self.claimed.is_multiple_of(self.most) {
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = self.most;
             self.late += 128;
         }
         let late = self.late;

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::sha256::{BLOCK, Hasher, State};
+use crate::sha256::{BLOCK, Hashed, Hasher, State, after_block_and_hash};
 
 /// An HMAC-SHA256 key with its two key blocks already hashed: a MAC over a short message costs two
 /// compressions in place of four. Zeroised when dropped; its `Debug` shows nothing.
@@ -46,7 +46,7 @@ impl MacKey {
         for part in parts {
             inner.update(part);
         }
-        outer(&self.outer, &mut inner)
+        Ended { hash: inner.finish_to_hash(), outer: &self.outer }.tag()
     }
 }
 
@@ -60,7 +60,7 @@ impl fmt::Debug for MacKey {
 /// gathered is not zeroised.
 #[derive(Clone)]
 pub struct MacStream {
-    inner: Hasher<17>,
+    inner: Hasher<5>,
     outer: Zeroizing<State>,
 }
 
@@ -78,19 +78,32 @@ impl MacStream {
         self.end()
     }
 
-    /// The same where the kilobyte stands. Nothing may come behind it.
+    /// The same where it stands. Nothing may come behind it.
     #[inline]
     pub(crate) fn end(&mut self) -> Tag {
-        outer(&self.outer, &mut self.inner)
+        self.end_message().tag()
+    }
+
+    /// The first of two steps to the MAC. A hash waits for its own results most of the time: a little that is done behind
+    /// either step takes hardly any.
+    #[inline]
+    pub(crate) fn end_message(&mut self) -> Ended<'_> {
+        Ended { hash: self.inner.finish_to_hash(), outer: &self.outer }
     }
 }
 
-/// The outer hash, over the inner one (RFC 2104, section 2).
-#[inline]
-fn outer<const BLOCKS: usize>(key: &Zeroizing<State>, inner: &mut Hasher<BLOCKS>) -> Tag {
-    let mut outer = Hasher::<2>::after_block(key);
-    outer.update(&inner.finish());
-    Tag(outer.finish())
+/// The inner hash of a whole message.
+pub(crate) struct Ended<'k> {
+    hash: Hashed,
+    outer: &'k Zeroizing<State>,
+}
+
+impl Ended<'_> {
+    /// The MAC: the outer hash, over the inner one (RFC 2104, section 2).
+    #[inline]
+    pub(crate) fn tag(&self) -> Tag {
+        Tag(after_block_and_hash(self.outer, &self.hash))
+    }
 }
 
 impl fmt::Debug for MacStream {

@@ -11,6 +11,10 @@ use crate::copy::copy;
 /// Bytes in a block.
 pub(crate) const BLOCK: usize = 64;
 
+/// Bytes that the processor reads of a block at a time. What was written in smaller pieces a moment ago it cannot read before
+/// all of them have reached the memory, and that waits for every step before.
+const LANE: usize = 16;
+
 /// What is carried from block to block.
 #[derive(Clone, Copy)]
 pub(crate) struct State([u32; 8]);
@@ -41,15 +45,56 @@ impl State {
         state
     }
 
-    fn bytes(&self) -> [u8; 32] {
-        // Two at a time: what the compiler makes of one word at a time is eight times as long, and the outer hash waits for it.
-        let mut bytes = [0; 32];
-        for (to, [one, two]) in bytes.as_chunks_mut().0.iter_mut().zip(self.0.as_chunks().0) {
-            *to = (u64::from(*one) << 32 | u64::from(*two)).to_be_bytes();
+    /// As a hash is written. Both halves, so that what reads sixteen bytes of it finds them where they were put at once.
+    #[inline]
+    fn halves(&self) -> [[u8; LANE]; 2] {
+        let mut halves = [[0; LANE]; 2];
+        let words = self.0.map(u32::to_be);
+        for (to, word) in halves.as_flattened_mut().as_chunks_mut().0.iter_mut().zip(words) {
+            *to = word.to_ne_bytes();
         }
+        halves
+    }
+
+    fn bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.halves().as_flattened());
         bytes
     }
 }
+
+/// SHA-256 of 48 bytes.
+#[inline]
+pub(crate) fn hash_of_48(one: &[u8; LANE], [two, three]: &[[u8; LANE]; 2]) -> [u8; 32] {
+    static LAST: [u8; LANE] = last_lane(true, 48);
+    let mut state = State::INITIAL;
+    compress_lanes(&mut state, &[*one, *two, *three, LAST]);
+    state.bytes()
+}
+
+/// The hash of a message of which one block is hashed already, and that ends with the hash `of_another`.
+#[inline]
+pub(crate) fn after_block_and_hash(state: &Zeroizing<State>, of_another: &Hashed) -> [u8; 32] {
+    static LAST: [[u8; LANE]; 2] = [(1_u128 << 127).to_be_bytes(), last_lane(false, BLOCK + 32)];
+    let mut state = state.clone();
+    let ([one, two], [three, four]) = (of_another.0, LAST);
+    compress_lanes(&mut state, &[one, two, three, four]);
+    state.bytes()
+}
+
+#[inline(always)]
+fn compress_lanes(state: &mut State, lanes: &[[u8; LANE]; BLOCK / LANE]) {
+    compress256(&mut state.0, lanes.as_flattened().as_chunks().0);
+}
+
+/// The end of a message of so many bytes (section 5.1.1), with or without the one behind it.
+const fn last_lane(with_one: bool, bytes: usize) -> [u8; LANE] {
+    let one = if with_one { 1 << 127 } else { 0 };
+    (one | (bytes as u128 * 8)).to_be_bytes()
+}
+
+/// A hash, to be hashed again.
+pub(crate) struct Hashed([[u8; LANE]; 2]);
 
 /// Hashes a message that comes in pieces. They are gathered in room for `BLOCKS` blocks, less one that the end may need, since
 /// many blocks at once take less time than each alone.
@@ -122,6 +167,19 @@ impl<const BLOCKS: usize> Hasher<BLOCKS> {
     /// The hash.
     #[inline]
     pub(crate) fn finish(&mut self) -> [u8; 32] {
+        self.end();
+        self.state.bytes()
+    }
+
+    /// The same to be hashed again.
+    #[inline]
+    pub(crate) fn finish_to_hash(&mut self) -> Hashed {
+        self.end();
+        Hashed(self.state.halves())
+    }
+
+    #[inline]
+    fn end(&mut self) {
         let bits = (self.hashed + self.used as u64) * 8;
         let blocks = (self.used + 1 + size_of_val(&bits)).div_ceil(BLOCK);
         // Section 5.1.1: a one, zeros, and at the end of a block the length in bits.
@@ -132,7 +190,6 @@ impl<const BLOCKS: usize> Hasher<BLOCKS> {
             *length = bits.to_be_bytes();
         }
         self.compress_gathered(blocks);
-        self.state.bytes()
     }
 }
 

@@ -47,23 +47,33 @@ pub(super) fn decode(text: &[u8]) -> Option<[u8; 32]> {
     let text = <&[u8; 44]>::try_from(text).ok()?;
     let [first, second, third, fourth] = &TABLE;
     let value = |table: &[u32; 256], byte: u8| table.get(usize::from(byte)).copied().unwrap_or(WRONG);
-    let word = |[one, two, three, four]: [u8; 4]| {
-        value(first, one) | value(second, two) | value(third, three) | value(fourth, four)
+    let word = |[one, two, three, four]: &[u8; 4]| {
+        value(first, *one) | value(second, *two) | value(third, *three) | value(fourth, *four)
     };
-    let (mut bytes, mut all) = ([0; 32], 0);
-    let (threes, last) = bytes.as_chunks_mut::<3>();
-    for (three, four) in threes.iter_mut().zip(text.as_chunks::<4>().0) {
-        let word = word(*four);
-        all |= word;
-        let [_, one, two, last] = word.to_be_bytes();
-        *three = [one, two, last];
+    let ([a, b, c, d, e, f, g, h, i, j, [one, two, three, b'=']], []) = text.as_chunks::<4>() else {
+        return None;
+    };
+    let (a, b, c, d, e) = (word(a), word(b), word(c), word(d), word(e));
+    let (f, g, h, i, j) = (word(f), word(g), word(h), word(i), word(j));
+    let last = word(&[*one, *two, *three, b'A']);
+    // Of groups of 24 bits four numbers of 64 are made.
+    let group = |word: u32, shift: i32| {
+        let word = u64::from(word);
+        if shift < 0 { word >> -shift } else { word << shift }
+    };
+    let quarters = [
+        group(a, 40) | group(b, 16) | group(c, -8),
+        group(c, 56) | group(d, 32) | group(e, 8) | group(f, -16),
+        group(f, 48) | group(g, 24) | group(h, 0),
+        group(i, 40) | group(j, 16) | group(last, -8),
+    ];
+    let mut bytes = [0; 32];
+    for (to, quarter) in bytes.as_chunks_mut().0.iter_mut().zip(quarters) {
+        *to = quarter.to_be_bytes();
     }
-    let ([.., one, two, three, b'='], [last, end]) = (text, last) else { return None };
-    let word = word([*one, *two, *three, b'A']);
-    let [_, one, two, spare] = word.to_be_bytes();
-    (*last, *end) = (one, two);
     // The two bits to spare have one value.
-    ((all | word) < WRONG && spare == 0).then_some(bytes)
+    let all = a | b | c | d | e | f | g | h | i | j | last;
+    (all < WRONG && last % 256 == 0).then_some(bytes)
 }
 
 #[cfg(test)]

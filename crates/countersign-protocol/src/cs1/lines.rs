@@ -32,10 +32,12 @@ impl<'a> Lines<'a> {
     #[inline]
     pub(super) fn gather(&mut self) {
         if self.fields.len() <= NEAR {
+            let mut count = 0;
             for (slot, (name, value)) in self.near.iter_mut().zip(self.fields) {
                 *slot = (name.as_str().as_bytes(), value.as_bytes());
-                self.count += 1;
+                count += 1;
             }
+            self.count = count;
         }
     }
 

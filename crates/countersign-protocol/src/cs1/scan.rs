@@ -6,7 +6,7 @@ use countersign_httpsig::{SIGNATURE, SIGNATURE_INPUT};
 use http::{HeaderMap, HeaderValue};
 
 use super::base64_32;
-use super::name::KeyName;
+use super::name::{KeyName, TAG};
 use crate::mac::Tag;
 use crate::refusal::Refusal;
 
@@ -65,7 +65,14 @@ fn both(fields: &HeaderMap) -> Result<Both<'_>, ()> {
 /// Text in which is only what a value of ours needs: printable ASCII, and no backslash, so that a string is whatever stands
 /// between two quotes.
 fn plain(line: &[u8]) -> Option<&str> {
-    let is_plain = all(line, |byte| matches!(byte, b' '..=b'~') & (byte != b'\\'));
+    // Of many bytes at a time the compiler finds the least and the greatest.
+    let (mut least, mut greatest, mut any_backslash) = (u8::MAX, 0, false);
+    for byte in line {
+        least = least.min(*byte);
+        greatest = greatest.max(*byte);
+        any_backslash |= *byte == b'\\';
+    }
+    let is_plain = least >= b' ' && greatest <= b'~' && !any_backslash;
     std::str::from_utf8(line).ok().filter(|_| is_plain)
 }
 
@@ -84,20 +91,35 @@ pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
     let params = input.strip_prefix("cs=").ok_or(())?;
     let rest = params.strip_prefix('(').ok_or(())?;
     // No name and no parameter of the profile has one in it, so that this ends the list.
-    let (list, mut rest) = split(rest, b')').ok_or(())?;
-    let mut scanned = Scanned {
-        params,
-        list: List(list),
-        created: None,
-        expires: None,
-        nonce: None,
-        keyid: None,
-        tag: None,
-        signature: mac(signature).ok_or(())?,
-    };
+    let (list, rest) = split(rest, b')').ok_or(())?;
+    let (list, signature) = (List(list), mac(signature).ok_or(())?);
+    if let Some((times, nonce, keyid)) = in_our_order(rest) {
+        let (created, expires) = (Some(times.0), Some(times.1));
+        let (nonce, keyid, tag) = (Some(nonce), Some(keyid), Some(TAG));
+        return Ok(Some(Scanned { params, list, created, expires, nonce, keyid, tag, signature }));
+    }
+    let (created, expires, nonce, keyid, tag) = (None, None, None, None, None);
+    let mut scanned = Scanned { params, list, created, expires, nonce, keyid, tag, signature };
+    in_any_order(rest, &mut scanned).ok_or(())?;
+    Ok(Some(scanned))
+}
+
+/// `created`, `expires`, `nonce` and `keyid` of a request, if they are there as we write them, with our tag: nothing is looked
+/// for. What is written in another way is for [`in_any_order`].
+#[inline]
+fn in_our_order(rest: &str) -> Option<((u64, u64), &str, &str)> {
+    let (created, rest) = integer(rest.strip_prefix(";created=")?)?;
+    let (expires, rest) = integer(rest.strip_prefix(";expires=")?)?;
+    let (nonce, rest) = string(rest.strip_prefix(";nonce=")?)?;
+    let (keyid, rest) = string(rest.strip_prefix(";keyid=")?)?;
+    (rest == ";tag=\"countersign\"").then_some(((created, expires), nonce, keyid))
+}
+
+/// Each at most once.
+#[inline(never)]
+fn in_any_order<'a>(mut rest: &'a str, scanned: &mut Scanned<'a>) -> Option<()> {
     let mut alg = None;
     while !rest.is_empty() {
-        // In the order in which we write them, which is found first.
         let (slot, value) = if let Some(value) = rest.strip_prefix(";created=") {
             (Err(&mut scanned.created), value)
         } else if let Some(value) = rest.strip_prefix(";expires=") {
@@ -108,25 +130,19 @@ pub(super) fn scan(fields: &HeaderMap) -> Result<Option<Scanned<'_>>, ()> {
             (Ok(&mut scanned.keyid), value)
         } else if let Some(value) = rest.strip_prefix(";tag=") {
             (Ok(&mut scanned.tag), value)
-        } else if let Some(value) = rest.strip_prefix(";alg=") {
-            (Ok(&mut alg), value)
         } else {
-            return Err(());
+            (Ok(&mut alg), rest.strip_prefix(";alg=")?)
         };
         let (was_there, after) = match slot {
             Ok(text) => string(value).map(|(value, after)| (text.replace(value).is_some(), after)),
             Err(number) => integer(value).map(|(value, after)| (number.replace(value).is_some(), after)),
-        }
-        .ok_or(())?;
+        }?;
         if was_there {
-            return Err(());
+            return None;
         }
         rest = after;
     }
-    if alg.is_some_and(|alg| alg != "hmac-sha256") {
-        return Err(());
-    }
-    Ok(Some(scanned))
+    alg.is_none_or(|alg| alg == "hmac-sha256").then_some(())
 }
 
 impl<'a> Scanned<'a> {
@@ -208,7 +224,7 @@ fn component(list: &[u8]) -> Option<(Component<'_>, &[u8])> {
     let length = find(quoted, b'"')?;
     let (name, behind) = (quoted.get(..length)?, quoted.get(length + 1..)?);
     // Up to the space before the next one: no parameter of ours has one in its value.
-    let end = if let [b' ', ..] = behind { 0 } else { find(behind, b' ').unwrap_or(behind.len()) };
+    let end = if let [] | [b' ', ..] = behind { 0 } else { find(behind, b' ').unwrap_or(behind.len()) };
     let (text, after) = list.split_at_checked(length + 2 + end)?;
     Some((Component { text, name, parameters: behind.get(..end)? }, after))
 }
@@ -262,11 +278,8 @@ fn integer(text: &str) -> Option<(u64, &str)> {
     // A time has ten digits: eight of them are read as one number.
     let first = bytes.first_chunk().and_then(|eight| eight_digits(u64::from_le_bytes(*eight)));
     let (mut number, mut end) = first.map_or((0, 0), |number| (number, 8));
-    while let Some(byte) = bytes.get(end) {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 || end > 15 {
-            break;
-        }
+    let digits = bytes.get(end..16.min(bytes.len()))?.iter().map(|byte| byte.wrapping_sub(b'0'));
+    for digit in digits.take_while(|digit| *digit <= 9) {
         number = number * 10 + u64::from(digit);
         end += 1;
     }
@@ -332,6 +345,37 @@ mod tests {
             bytes[at % length] = byte;
             let is_plain = matches!(byte, b' '..=b'~') && byte != b'\\';
             proptest::prop_assert_eq!(plain(&bytes).is_some(), is_plain);
+        }
+
+        #[test]
+        fn what_is_read_in_our_order_reads_alike_in_any_order(
+            created in "[0-9]{0,17}", expires in "[0-9]{1,3}", nonce in "[a-z\"]{0,3}", keyid in "[a-z;=\"]{0,3}",
+            behind in "|;alg=\"hmac-sha256\"|;tag=\"countersign\"|[ ;\"a]",
+        ) {
+            let rest = format!(
+                ";created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{keyid}\";tag=\"countersign\"{behind}"
+            );
+            let mut scanned = Scanned {
+                params: "",
+                list: List(""),
+                created: None,
+                expires: None,
+                nonce: None,
+                keyid: None,
+                tag: None,
+                signature: Tag::from_bytes([0; 32]),
+            };
+            let any = in_any_order(&rest, &mut scanned);
+            match in_our_order(&rest) {
+                Some(((created, expires), nonce, keyid)) => {
+                    proptest::prop_assert!(any.is_some());
+                    let read = (scanned.created, scanned.expires, scanned.nonce, scanned.keyid, scanned.tag);
+                    let expected = (Some(created), Some(expires), Some(nonce), Some(keyid), Some(TAG));
+                    proptest::prop_assert_eq!(read, expected);
+                }
+                // Nothing is left to the slower way but what has another tag, or something behind it.
+                None => proptest::prop_assert!(any.is_none() || !behind.is_empty()),
+            }
         }
 
         #[test]

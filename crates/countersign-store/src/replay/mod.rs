@@ -2,7 +2,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,7 +40,7 @@ pub struct ReplayLog {
 #[derive(Debug, Default)]
 struct Shard {
     /// By slot, the oldest first.
-    generations: VecDeque<Generation>,
+    generations: Vec<Generation>,
     /// The greatest time of any claim. Callers read the clock before they get here, so that a slow one comes
     /// with a time before which a faster one has dropped generations already.
     latest: UnixTime,
@@ -191,8 +190,9 @@ impl ReplayLog {
     fn forget(&self, shard: &mut Shard, now: UnixTime) {
         shard.latest = shard.latest.max(now);
         let oldest = shard.latest.0 / WIDTH;
-        while shard.generations.front().is_some_and(|generation| generation.slot < oldest) {
-            let forgotten = shard.generations.pop_front().map_or(0, |generation| generation.ids.len());
+        while shard.generations.first().is_some_and(|generation| generation.slot < oldest) {
+            // They are few: what is burned lives for little longer than a generation is wide.
+            let forgotten = shard.generations.remove(0).ids.len();
             self.kept.fetch_sub(forgotten, Ordering::Relaxed);
             shard.usual = forgotten;
         }
