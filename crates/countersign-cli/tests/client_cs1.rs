@@ -124,11 +124,11 @@ async fn restarts_behind_a_socket(scheme: &str, options: &[&str]) {
 }
 
 /// While `orders` is away its port refuses connections.
-async fn restarts_on_a_port(scheme: &str) {
+async fn restarts_on_a_port(scheme: &str, from: u16) {
     // Below those that the kernel gives to callers: it could connect one of them to itself.
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    let port = (first..first + 1000).find(is_free).unwrap();
+    let first = from + u16::try_from(std::process::id() % 4000).unwrap();
+    let port = (first..first + 500).find(is_free).unwrap();
     let url = format!("{scheme}://127.0.0.1:{port}");
     restarts(&Met::at(&url), &url, |_| {}).await;
 }
@@ -150,12 +150,12 @@ async fn cs_42_clean_restarts_behind_a_socket_fail_no_request_over_http_1_and_no
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn cs_58_clean_restarts_on_a_port_fail_no_request_over_http_2_and_none_runs_twice() {
-    restarts_on_a_port("https").await;
+    restarts_on_a_port("https", 20_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn cs_42_clean_restarts_on_a_port_fail_no_request_over_http_1_and_none_runs_twice() {
-    restarts_on_a_port("http").await;
+    restarts_on_a_port("http", 25_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -320,63 +320,59 @@ struct Acceptor {
 impl Acceptor {
     async fn accept(self, listener: TcpListener, stopped: watch::Receiver<Stage>) {
         let mut closing = stopped.clone();
-        // The kernel has taken those who wait in its queue, and would reset their connections: when it stops they are let in first.
-        let mut waiting = None;
         loop {
-            let room = match waiting {
-                None => tokio::select! {
-                    room = Arc::clone(&self.room).acquire_owned() => room.ok(),
-                    () = is_at(&mut closing, Stage::Closing) => {
-                        waiting = Some(QUEUE);
-                        continue;
-                    }
-                },
-                Some(_) => Arc::clone(&self.room).try_acquire_owned().ok(),
+            let room = tokio::select! {
+                room = Arc::clone(&self.room).acquire_owned() => room,
+                () = is_at(&mut closing, Stage::Closing) => break,
             };
-            let Some(permit) = room else { return };
-            let accepted = match &mut waiting {
-                None => tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = is_at(&mut closing, Stage::Closing) => {
-                        waiting = Some(QUEUE);
-                        continue;
-                    }
-                },
-                Some(0) => return,
-                Some(left) => {
-                    *left -= 1;
-                    tokio::select! {
-                        biased;
-                        accepted = listener.accept() => accepted,
-                        () = std::future::ready(()) => return,
-                    }
-                }
+            let Ok(permit) = room else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = is_at(&mut closing, Stage::Closing) => break,
             };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(_) if waiting.is_some() => return,
+            match accepted {
+                Ok((stream, address)) => self.admit(stream, address, permit, &stopped),
                 Err(error) => {
                     // Out of file descriptors, most likely: wait for some connections to end.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
                 }
-            };
-            // A trusted proxy carries the connections of many.
-            let is_proxy = self.authenticator.trusts_proxy(address.ip());
-            let place = if is_proxy { None } else { self.sources.enter(address.ip()) };
-            if place.is_none() && !is_proxy {
-                tracing::debug!(%address, "this source has all the connections it may have");
-                continue;
             }
-            let this = self.clone();
-            let stopped = stopped.clone();
-            tokio::spawn(async move {
-                let _connected = this.metrics.as_ref().map(Metrics::connected);
-                this.connection(stream, address, stopped).await;
-                drop((place, permit));
-            });
         }
+        // The kernel has taken those who wait in its queue, and will reset their connections: as long as there is room they are
+        // let in first. Asked directly, for what came just now is not known to the runtime yet.
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..QUEUE {
+            let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else { return };
+            let Ok((stream, address)) = listener.accept() else { return };
+            match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                Ok(stream) => self.admit(stream, address, permit, &stopped),
+                Err(error) => tracing::warn!(%error, "cannot accept a connection"),
+            }
+        }
+    }
+
+    /// Serves a connection, unless its source has all that it may have.
+    fn admit(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        stopped: &watch::Receiver<Stage>,
+    ) {
+        // A trusted proxy carries the connections of many.
+        let is_proxy = self.authenticator.trusts_proxy(address.ip());
+        let place = if is_proxy { None } else { self.sources.enter(address.ip()) };
+        if place.is_none() && !is_proxy {
+            tracing::debug!(%address, "this source has all the connections it may have");
+            return;
+        }
+        let (this, stopped) = (self.clone(), stopped.clone());
+        tokio::spawn(async move {
+            let _connected = this.metrics.as_ref().map(Metrics::connected);
+            this.connection(stream, address, stopped).await;
+            drop((place, permit));
+        });
     }
 
     async fn connection(&self, stream: TcpStream, address: SocketAddr, stopped: watch::Receiver<Stage>) {

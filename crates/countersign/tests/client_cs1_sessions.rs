@@ -145,7 +145,7 @@ async fn a_ticket_that_cannot_be_renewed_is_used_to_its_end() {
         assert!(began.elapsed() < Duration::from_secs(30));
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert!(matches!(error, ClientError::Broken { .. }), "{error}");
+    assert!(matches!(error, ClientError::Connect { .. }), "{error}");
     assert!(tried > 1, "it was to be renewed while it was good");
     assert_eq!((orders.handshakes(), orders.requests()), (1, orders.accepted()));
 }
@@ -157,5 +157,5 @@ async fn cs_35_a_request_that_was_sent_once_ends_as_unknown_also_if_no_handshake
     orders.forget();
     assert_eq!(why(&client.send(with_key("/x")).await.unwrap_err()), Unproved::Unsigned);
     let error = client.send(get("/")).await.unwrap_err();
-    assert!(matches!(error, ClientError::Broken { .. }), "{error}");
+    assert!(matches!(error, ClientError::Connect { .. }), "{error}");
 }

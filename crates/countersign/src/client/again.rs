@@ -37,22 +37,32 @@ impl Again {
     /// Whether there is another attempt after this error: waits until it is time for it.
     pub(super) async fn after(&mut self, error: &ClientError) -> bool {
         match error {
-            ClientError::Connect { passing: true, .. } => {
-                let pause = self.pause.unwrap_or_default();
-                if !pause.is_zero() && Instant::now() + pause > self.until {
-                    return false;
-                }
-                self.pause = Some((pause * 2).clamp(FIRST, LONGEST));
-                let [by] = random::<1>();
-                sleep(pause.mul_f32(0.75 + f32::from(by) / 512.0)).await;
-                true
-            }
+            ClientError::Connect { passing: true, .. } => self.later().await,
             ClientError::Broken { refused: true, .. } if self.refused > 0 => {
                 self.refused -= 1;
                 true
             }
             _ => false,
         }
+    }
+
+    /// The same for what has no effect if it does not end.
+    pub(super) async fn after_harmless(&mut self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Connect { passing: true, .. } | ClientError::Broken { .. } => self.later().await,
+            _ => false,
+        }
+    }
+
+    async fn later(&mut self) -> bool {
+        let pause = self.pause.unwrap_or_default();
+        if !pause.is_zero() && Instant::now() + pause > self.until {
+            return false;
+        }
+        self.pause = Some((pause * 2).clamp(FIRST, LONGEST));
+        let [by] = random::<1>();
+        sleep(pause.mul_f32(0.75 + f32::from(by) / 512.0)).await;
+        true
     }
 }
 

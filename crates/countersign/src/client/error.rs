@@ -140,6 +140,14 @@ impl ClientError {
         !matches!(self, Self::Connect { .. } | Self::NothingToBindTo(_))
     }
 
+    /// Of a handshake: no request was begun.
+    pub(super) fn before_any_request(self) -> Self {
+        match self {
+            Self::Broken { url, why, .. } => Self::Connect { url, why, passing: true },
+            error => error,
+        }
+    }
+
     /// Of the last attempt, where an earlier one may have been `sent`: not to have reached the server a second time says
     /// nothing about the first.
     pub(super) fn if_sent(self, sent: bool) -> Self {

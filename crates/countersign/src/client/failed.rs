@@ -87,13 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_another_stream_by_the_caller_s_own_content_is_not_taken_for_an_answer() {
+    fn only_the_other_side_refuses() {
         let refused = |error: &(dyn Error + 'static)| match to_answer(String::new(), error) {
             ClientError::Broken { refused, .. } => refused,
             other => panic!("{other}"),
         };
-        // Made here, it was not said by the other side.
-        assert!(!refused(&h2::Error::from(h2::Reason::REFUSED_STREAM)));
+        assert!(!refused(&h2::Error::from(h2::Reason::REFUSED_STREAM)), "that is our own word");
         assert!(!refused(&io::Error::from(io::ErrorKind::ConnectionReset)));
     }
 }

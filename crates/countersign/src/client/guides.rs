@@ -41,8 +41,11 @@ impl Client {
         }
         // The token was good a moment ago: the server restarted, or revoked it. A 401 has changed nothing, so
         // the request may go out once more, after one new handshake.
-        let session = self.session(known, Some(&session)).await?;
-        Ok(inner.dispatch(&session, request).await?.map(Body::plain))
+        let answered = async {
+            let session = self.session(known, Some(&session)).await?;
+            inner.dispatch(&session, request).await
+        };
+        answered.await.map(|response| response.map(Body::plain)).map_err(|error| error.if_sent(true))
     }
 }
 
@@ -69,7 +72,7 @@ impl Inner {
         let response = wire.send(request.clone()).await?;
         match &session.plan.proof {
             Proof::SharedSecret { .. } if response.status() == StatusCode::UNAUTHORIZED => {
-                self.signed(&session.known, request).await
+                self.signed(&session.known, request).await.map_err(|error| error.if_sent(true))
             }
             _ => Ok(response),
         }
@@ -83,7 +86,9 @@ impl Inner {
     ) -> Result<Response<Incoming>, ClientError> {
         let (response, again) = self.signed_as(known, &request).await?;
         if again && let Some(newer) = self.newer(known).await? {
-            return Ok(self.signed_as(&newer, &request).await?.0);
+            let (response, _) =
+                self.signed_as(&newer, &request).await.map_err(|error| error.if_sent(true))?;
+            return Ok(response);
         }
         Ok(response)
     }
@@ -97,6 +102,7 @@ impl Inner {
         request: &Request<Bytes>,
     ) -> Result<(Response<Incoming>, bool), ClientError> {
         let mut plans = self.refused.order(&known.plans).into_iter().peekable();
+        let mut sent = false;
         while let Some(plan) = plans.next() {
             let Proof::SharedSecret { credential, .. } = &plan.proof else { continue };
             let result = self.wire(known).per_request(credential, request.clone()).await;
@@ -109,7 +115,8 @@ impl Inner {
                 Err(failure) => Some(failure),
             };
             self.record("request", known, &plan, refused).await?;
-            let response = result.map_err(|failure| explain(known, &plan, failure))?;
+            let response = result.map_err(|failure| explain(known, &plan, failure).if_sent(sent))?;
+            sent = true;
             if response.status() != StatusCode::UNAUTHORIZED {
                 self.taken(&plan).await;
                 return Ok((response, false));

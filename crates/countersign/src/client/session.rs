@@ -389,7 +389,9 @@ impl Inner {
             let result = loop {
                 match wire.shake(&plan.proof).await {
                     // A handshake that did not end has no effect.
-                    Err(Failure::Network(error)) if again.after(&error).await => wire.say_again(&error),
+                    Err(Failure::Network(error)) if again.after_harmless(&error).await => {
+                        wire.say_again(&error);
+                    }
                     result => break result,
                 }
             };
@@ -411,7 +413,7 @@ impl Inner {
                         return Err(explain(known, &plan, failure));
                     }
                 }
-                Err(failure) => return Err(explain(known, &plan, failure)),
+                Err(failure) => return Err(explain(known, &plan, failure).before_any_request()),
             }
         }
     }

@@ -44,8 +44,8 @@ impl Client {
         known: &Arc<Known>,
         prepared: &mut Prepared,
     ) -> Result<Response<Body>, ClientError> {
-        let mut tries = Tries::new(self.inner().patience);
         let mut session = self.session(known, None).await?;
+        let mut tries = Tries::new(self.inner().patience);
         let mut once = Once::new(signed(&session)?, None);
         let (mut renewed, mut asked) = (false, false);
         loop {
@@ -74,10 +74,11 @@ impl Client {
             match doubt.hint.remedy(&doubt.parts, &keys.name()) {
                 Some(Remedy::Session) if !renewed && prepared.is_repeatable() => {
                     renewed = true;
-                    session = match self.session(known, Some(&session)).await {
+                    let made = self.session(known, Some(&session)).await;
+                    session = match made.and_then(|made| signed(&made).map(drop).map(|()| made)) {
                         Ok(session) => session,
                         Err(error) if prepared.is_safe() => return Err(error.if_sent(true)),
-                        // It has been sent once: that the handshake failed is not all that is to be told.
+                        // It has been sent once: that there is no new session is not all that is to be told.
                         Err(_) => return Err(self.doubted(&session, *doubt).await?),
                     };
                     once = Once::new(signed(&session)?, None);
