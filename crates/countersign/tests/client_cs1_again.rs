@@ -159,7 +159,7 @@ async fn what_may_have_run_is_never_told_as_not_sent_whatever_follows() {
 
 #[tokio::test]
 async fn what_somebody_else_said_of_the_content_is_not_taken_for_the_server_s_word() {
-    let (other, tls) = (start(b"h2", Binding::None).await, start(b"h2", Binding::None).await);
+    let (other, tls) = (start(b"h2", Binding::None).await, start(b"http/1.1", Binding::None).await);
     let peer = other.peer();
     other.fail(Fails::NotTaken);
     let request =
