@@ -7,6 +7,7 @@
 //!
 //! Slow and oversized callers are cut off: see [`Timeouts`]. [`Gateway::run`] drains on shutdown.
 
+mod acceptor;
 mod activity;
 mod admin;
 mod app;

@@ -56,8 +56,8 @@ impl fmt::Debug for MacKey {
     }
 }
 
-/// A MAC of which the last piece is still to come. Short pieces are gathered, up to a kilobyte; not for secrets, for what was
-/// gathered is not zeroised.
+/// A MAC of which the last piece is still to come. Short pieces are gathered, up to some hundred bytes; not for secrets, for
+/// what was gathered is not zeroised.
 #[derive(Clone)]
 pub struct MacStream {
     inner: Hasher<5>,
